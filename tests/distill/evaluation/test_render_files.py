@@ -8,16 +8,24 @@ import numpy as np
 import torch
 
 from distill.evaluation import metrics
+from distill.evaluation.comparison_pictures import contact_sheet
 from distill.evaluation.evaluator import evaluate
 from distill.evaluation.render_files import RenderFiles
 from distill.rendering.renderer import RenderedFrame
 from tests.distill.evaluation.disc import CPU, FRAMES, SIDE, WHITE, make_frame, make_views, run, with_noise
 
 
-def test_pictures_on_disk(setup):
-    views = make_views()
+def test_pictures_on_disk(setup, monkeypatch):
+    views, labels = make_views(), []
+
+    def sheet(pairs, below, columns):
+        labels.append([label.partition(":")[0] for label in below])
+        return contact_sheet(pairs, below, columns)
+
+    monkeypatch.setattr("distill.evaluation.render_files.contact_sheet", sheet)
     amounts = {0: 0.05, 4: 0.2, 8: 0.1}
     result, folder = run(with_noise(views, lambda i: amounts.get(i, 0.3)), views, setup, tag="x")
+    assert labels == [["0", "4", "8"]]  # in their order, not from the worst on
     names = {path.name for path in folder.eval.iterdir()}
     assert names == {f"step_020000_x_frame_{i:05d}.png" for i in range(FRAMES)} | {
         "step_020000_x_worst_1_frame_00004.png",
@@ -57,7 +65,7 @@ def test_a_student_of_nan_is_reported(setup, caplog):
 
 def test_frames_like_a_teacher_s(setup):
     views = make_views()
-    views = replace(views, alpha=(views.alpha // 2))
+    views = replace(views, alpha=views.alpha // 16)  # faint: what is divided by alpha still shows its colour
     config, folder = setup(splits=["holdout"], tag="x")
     files = RenderFiles.like_a_teacher(folder, 20000, rgba=True, depth=True)
 

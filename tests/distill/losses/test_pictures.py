@@ -300,4 +300,5 @@ def test_twins_leave_out_the_terms_that_are_off(twin):
 def test_with_a_far_field_only_distances_inside_the_box_count():
     batch = make_batch(distance=(1.5, 3.9, 7.0)).with_depth_inside()
     assert batch.distance.tolist() == pytest.approx([0.0, 3.9, 0.0])
+    assert make_batch(distance=(2.0, 4.0, 6.0)).with_depth_inside().distance.tolist() == [2.0, 4.0, 6.0]  # on its faces
     assert make_batch(distance=None).with_depth_inside().distance is None
