@@ -4,8 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from scene.frames import Frames, held_out, holdout_mask, refuse_no_holdout, refuse_only_holdout, scaled_size, spread
+from scene.frames import (
+    Frames,
+    held_out,
+    holdout_mask,
+    refuse_leaks,
+    refuse_no_holdout,
+    refuse_only_holdout,
+    scaled_size,
+    spread,
+)
 from settings.errors import InputError
 
 
@@ -34,6 +44,18 @@ def test_the_datasets_own_tests_are_held_out(look_at):
     assert not held_out(frames, 0).any() and held_out(frames, 1).all()
     assert held_out(frames[1:], 8).tolist() == [True, False]
     assert held_out(replace(frames, tests=None), 2).tolist() == [True, False, True]
+
+
+def test_poses_that_are_trained_on_are_not_tested_on(look_at):
+    train = look_at([(3.0, 0, 0), (0, 3, 0), (-3, 0, 0)])
+    refuse_leaks(Path("t"), train, look_at([(3.0, 0.001, 0)]))
+    with pytest.raises(InputError, match=r"1 of 2 test frames .*\(test frame 1 is training frame 2\)"):
+        refuse_leaks(Path("t"), train, look_at([(0, 0, 3), (-3, 0, 0)]))
+    # Side by side in a world of millionths: as far apart as in any other.
+    poses = torch.eye(4).repeat(3, 1, 1)
+    poses[:, 0, 3] = torch.tensor([0, 1e-6, 2e-6])
+    small = replace(train, c2w=poses)
+    refuse_leaks(Path("t"), small[:2], small[2:])
 
 
 def test_without_frames_to_measure_on_or_to_train_on_it_is_said_what_to_set():
