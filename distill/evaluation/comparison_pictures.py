@@ -26,9 +26,9 @@ def enlarged(image: np.ndarray) -> np.ndarray:
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def error_map(image: np.ndarray, reference: np.ndarray, scale: float = ERROR_SCALE) -> np.ndarray:
-    """RMS difference over the channels as (H, W, 3) uint8 colours: ``heat`` from 0 to ``scale``."""
-    return heat(np.sqrt(np.mean(np.square(image - reference), axis=-1)) / scale)
+def error_map(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """RMS difference over the channels as (H, W, 3) uint8 colours: ``heat`` from 0 to ``ERROR_SCALE``."""
+    return heat(np.sqrt(np.mean(np.square(image - reference), axis=-1)) / ERROR_SCALE)
 
 
 def heat(values: np.ndarray) -> np.ndarray:
@@ -42,10 +42,9 @@ def triptych(
     title: str = "",
     reference_name: str = "teacher",
     render_name: str = "student",
-    scale: float = ERROR_SCALE,
 ) -> np.ndarray:
     """reference | render | error side by side, named, with the error's colour bar and an optional title line."""
-    panels = [to_uint8(reference), to_uint8(render), error_map(render, reference, scale)]
+    panels = [to_uint8(reference), to_uint8(render), error_map(render, reference)]
     panels = [enlarged(panel) for panel in panels]
     height, width = panels[0].shape[:2]
     line = _FONT + _GAP
@@ -59,7 +58,7 @@ def triptych(
         left = _GAP + n * (width + _GAP)
         _text(draw, (left, top - line), name, width)
         sheet.paste(Image.fromarray(panel), (left, top))
-    _colour_bar(sheet, draw, left + width, top - line, f"{scale:g}", width)
+    _colour_bar(sheet, draw, left + width, top - line, f"{ERROR_SCALE:g}", width)
     return np.asarray(sheet)
 
 

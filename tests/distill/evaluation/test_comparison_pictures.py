@@ -21,9 +21,9 @@ def test_error_map_is_inferno_of_the_rms_error():
 
     reference = np.zeros((1, 3, 3), np.float32)
     image = reference.copy()
-    image[0, 1] = [0.1 * 3**0.5, 0.0, 0.0]  # rms 0.1
+    image[0, 1] = [0.125 * 3**0.5, 0.0, 0.0]  # rms 0.125, half of the scale
     image[0, 2] = [1.0, 0.0, 0.0]  # rms 0.577, past the scale
-    colours = pictures.error_map(image, reference, scale=0.2)[0]
+    colours = pictures.error_map(image, reference)[0]
     expected = [colormaps["inferno"](i, bytes=True)[:3] for i in (0, 128, 255)]
     assert np.abs(colours.astype(int) - np.array(expected, int)).max() <= 1
 
@@ -44,10 +44,11 @@ def test_triptych_holds_both_pictures_and_their_difference():
     assert not np.array_equal(sheet, pictures.triptych(teacher, student, "frame 4"))
 
 
-def test_triptych_shows_its_scale():
+def test_triptych_shows_its_scale(monkeypatch):
     image = np.zeros((100, 100, 3))
     sheet = pictures.triptych(image, image)
-    assert not np.array_equal(sheet, pictures.triptych(image, image, scale=0.5))  # another number beside the bar
+    monkeypatch.setattr(pictures, "ERROR_SCALE", 0.5)
+    assert not np.array_equal(sheet, pictures.triptych(image, image))  # another number beside the bar
     bar_end = (sheet == (252, 255, 164)).all(axis=-1)  # inferno's last colour
     rows, columns = np.nonzero(bar_end)
     assert len(rows) and rows.max() < 31
