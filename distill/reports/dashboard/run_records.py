@@ -73,9 +73,10 @@ class Evaluation:
         same = (row for row in self.rows if (row.get("split"), row.get("reference")) == (split, "ground_truth"))
         return next(same, {})
 
-    def parity_of(self, subject: str) -> Row:
-        """The parity figures of ``student``, ``teacher`` or ``ratio``; empty where there are none."""
-        return next((row for row in self.parity if row.get("subject") == subject), {})
+    @property
+    def student_parity(self) -> Row:
+        """The student's figures beside its teacher; empty where there are none."""
+        return next((row for row in self.parity if row.get("subject") == "student"), {})
 
 
 @dataclass(frozen=True)
@@ -296,7 +297,7 @@ def _size(
     """MiB and parameters: as the parity CSV has them, else of the weights in that step's checkpoint."""
     if evaluation is None:
         return None, None
-    row = evaluation.parity_of("student")
+    row = evaluation.student_parity
     if (size := row.get("size_mib")) is not None:
         parameters = row.get("parameters")
         return size, None if parameters is None else int(parameters)
@@ -313,8 +314,7 @@ def _checkpoint_size(path: Path, problems: Problems) -> tuple[float | None, int 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         weights = [value for name, value in state["student"]["weights"].items() if name != "box"]
-        size = sum(value.numel() * value.element_size() for value in weights)
-        return size / MIB, sum(value.numel() for value in weights)
+        return sum(value.nbytes for value in weights) / MIB, sum(value.numel() for value in weights)
     except Exception as error:  # damaged files raise RuntimeError, EOFError, UnpicklingError, KeyError, TypeError ...
         problems.add(path, f"no checkpoint of a student ({type(error).__name__})")
         return None, None

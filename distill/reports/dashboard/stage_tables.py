@@ -77,13 +77,17 @@ class StageTable:
 
 def fps(run: Run) -> float | None:
     """Frames a second of rendering alone: of the evaluation's CSV, else of the parity CSV."""
-    found = run.figure("avg_fps")
-    return run.latest.parity_of("student").get("fps_median") if found is None and run.latest else found
+    return _rendering(run, "avg_fps", "fps_median")
 
 
 def _power(run: Run) -> float | None:
-    power = run.figure("power_avg_w")
-    return run.latest.parity_of("student").get("power_avg_w") if power is None and run.latest else power
+    return _rendering(run, "power_avg_w", "power_avg_w")
+
+
+def _rendering(run: Run, evaluated: str, beside_teacher: str) -> float | None:
+    """A figure of the evaluation's CSV, else of the parity CSV, by its name in either."""
+    found = run.figure(evaluated)
+    return run.latest.student_parity.get(beside_teacher) if found is None and run.latest else found
 
 
 COLUMNS = (

@@ -118,17 +118,17 @@ def test_parity_gives_size_and_parameters(tmp_path) -> None:
     (logs / "eval_step_001000_parity.csv").write_text(parity)
     run, problems = _only(tmp_path)
     assert (run.size_mib, run.parameters) == (2.5, 1000) and problems.found == []
-    assert run.latest.parity_of("teacher")["fps_median"] == 10
+    assert run.latest.student_parity["fps_median"] == 50
 
 
 def test_size_of_the_weights_in_the_checkpoint(tmp_path) -> None:
     write_run(tmp_path, "one")
     path = tmp_path / "results/toy/one/checkpoints/step_001000.pth"
     path.parent.mkdir()
-    weights = {"box": torch.zeros(2, 3), "table": torch.zeros(1024, 256)}
+    weights = {"box": torch.zeros(2, 3), "table": torch.zeros(1024, 512, dtype=torch.float16)}
     torch.save({"student": {"weights": weights}, "optimizer": torch.zeros(999999)}, path)
     run, _ = _only(tmp_path)
-    assert (run.size_mib, run.parameters) == (1.0, 1024 * 256)
+    assert (run.size_mib, run.parameters) == (1.0, 1024 * 512)
     path.write_bytes(b"junk")
     run, problems = _only(tmp_path)
     assert run.size_mib is None and "no checkpoint" in problems.found[0].reason
