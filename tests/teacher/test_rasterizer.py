@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scene.cameras import Cameras
-from scene.rays import image_rays
+from scene.rays import SceneBox, image_rays
 from settings.errors import InputError
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer, picture_renderer, raster_implementation
@@ -53,6 +53,16 @@ def test_near_is_a_setting():
     gaussians = one_gaussian([0.0, 0.0, 2.9])
     assert Rasterizer(gaussians).render(cameras(), 0).alpha.max() == 0
     assert Rasterizer(gaussians, drawing=Drawing(near=0.01)).render(cameras(), 0).alpha.max() > 0.5
+
+
+@pytest.mark.parametrize(("lower", "blocks"), [(-1.0, True), (-0.3, False)])
+def test_with_a_clip_rays_are_blocked_by_gaussians_that_are_whole_in_it(lower, blocks):
+    """An opaque one that reaches 0.6 about the origin, seen from 3 away."""
+    gaussian = replace(one_gaussian([0.0, 0.0, 0.0]), opacity_logits=torch.tensor([6.0]))
+    wide = replace(gaussian, log_scales=torch.full((1, 3), 0.2).log())
+    drawing = Drawing(clip=SceneBox((-1.0, -1.0, lower), (1.0, 1.0, 1.0)))
+    reach = Rasterizer(wide, "torch", drawing=drawing).sight(cameras(), 0, blocked=0.5)
+    assert (2.4 < reach[10, 15] < 3.7) if blocks else reach.isinf().all()
 
 
 def test_a_batch_is_the_single_images_stacked():
