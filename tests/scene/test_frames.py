@@ -15,6 +15,7 @@ from scene.frames import (
     refuse_only_holdout,
     scaled_size,
     spread,
+    working_size,
 )
 from settings.errors import InputError
 
@@ -30,6 +31,9 @@ def test_a_size_of_another_width_has_the_nearest_height(look_at):
     cameras = look_at([(3.0, 0, 0)], width=100, height=76)
     assert scaled_size(cameras, 30) == (30, 23) and scaled_size(cameras, None) == (100, 76)  # 22.8
     assert scaled_size(look_at([(3.0, 0, 0)], width=100, height=1), 30) == (30, 1)
+    assert working_size(cameras, 100, Path("t")) == (100, 76)
+    with pytest.raises(InputError, match=r"width of 100 pixels, expected at least data\.resolution 101"):
+        working_size(cameras, 101, Path("t"))
 
 
 def test_holdout_mask():

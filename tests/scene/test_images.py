@@ -286,6 +286,8 @@ def test_resize_rgba_averages_premultiplied():
     pair = np.array([[[200, 200, 200, 255], [100, 100, 100, 51]]], dtype=np.uint8)
     assert resize_rgba(pair, 1, 1).tolist() == [[[183, 183, 183, 153]]]
     assert resize_rgba(np.full((2, 2, 4), [9, 9, 9, 0], np.uint8), 1, 1).tolist() == [[[0, 0, 0, 0]]]
+    faint = np.array([[[200, 100, 0, alpha] for alpha in (1, 1, 1, 0)]], np.uint8)  # 0.75 of 255 on average
+    assert resize_rgba(faint, 1, 1).tolist() == [[[200, 100, 0, 1]]]
 
 
 @pytest.mark.parametrize("kind", [np.array, torch.tensor])
