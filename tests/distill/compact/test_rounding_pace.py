@@ -23,6 +23,7 @@ def chosen_at(by_clock, step_s, choice_s):
     ("by_clock", "choice_s", "expected"),
     [
         (True, 5.0, [*range(10, 101, 10)]),  # ten steps take ten seconds
+        (True, 10.0, [*range(10, 101, 10)]),
         (True, 25.0, [10, 40, 70, 100]),  # as long as thirty steps, to the next ten
         (False, 25.0, [*range(10, 101, 10)]),
     ],
