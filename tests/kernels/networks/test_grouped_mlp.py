@@ -43,6 +43,17 @@ def test_fourier_features_by_hand():
     assert features[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_neuron_that_is_off_lets_a_hundredth_through():
+    """As where checkpoints were trained: with another slope they are other students."""
+    layout = GroupedLayout(0, 16, 1, 0, geo_features=1, direction_width=1)
+    first, last = torch.zeros(4, 16), torch.zeros(17, 2)
+    first[0, 0] = last[0, 1] = 1.0  # x by the first neuron to the raw density
+    parameters = torch.cat([first.flatten(), last.flatten()])[None]
+    x = torch.tensor([[1.0, 0, 0], [-1, 0, 0]])
+    density = grouped_density_mlp(x, torch.zeros(2, dtype=torch.int64), parameters, layout, implementation="torch")
+    assert density.tolist() == pytest.approx([math.exp(1), math.exp(-0.01)], rel=1e-6)
+
+
 @IMPLEMENTATIONS
 def test_two_linear_cells_by_hand(implementation):
     case = {
