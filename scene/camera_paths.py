@@ -17,7 +17,8 @@ _COMMON, _SAME = 0.3, 0.9
 # Mean squares of what is right in images along two directions: that of the one which is level nowhere may be so much
 # of the other's, and that one has to be seen from sides that differ by some 10 degrees, or the two are not told apart.
 _LEVEL, _SIDES = 0.2, 0.01
-_ASIDE = 0.2  # of the distance of what cameras look at, by which the middle of a box may be beside it
+# Of the distance of what cameras look at: how far the middle of a box may be beside it, and how far axes may miss it.
+_ASIDE, _AGREED = 0.2, 0.25
 _FLAT = 4.0  # how much wider a flight at one height is than high
 # Right over the scene "up" in the image has no direction.
 _MOST_ELEVATION = math.radians(85)
@@ -70,14 +71,16 @@ def middle_of(cameras: Cameras, box: SceneBox) -> Vector:
     """What a round goes about: the middle of the scene box, or of what cameras look at where that is elsewhere in it.
 
     An object is in the middle of its box, and cameras look at it. The box of a capture is of the surroundings too: its
-    middle may be beside what all look at.
+    middle may be beside what all look at. Cameras that look past each other look at no one place.
     """
     try:
         centre, depth = focus(cameras)
     except ValueError:
         return box.centre
     aside = (centre - centre.new_tensor(box.centre)).norm()
-    if aside <= _ASIDE * depth.median() or not box.contains(centre):
+    missed = ((cameras.centers.double().cpu() - centre).norm(dim=1) ** 2 - depth**2).clamp(min=0).sqrt().median()
+    is_looked_at = missed <= _AGREED * depth.median() and box.contains(centre)
+    if aside <= _ASIDE * depth.median() or not is_looked_at:
         return box.centre
     x, y, z = centre.tolist()
     return x, y, z

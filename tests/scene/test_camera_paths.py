@@ -121,6 +121,15 @@ def test_a_round_goes_about_the_box_or_about_what_cameras_look_at_beside_its_mid
     assert middle_of(ahead, box) == box.centre, "one camera's axis meets no other"
 
 
+def test_cameras_that_look_past_each_other_look_at_no_one_place(look_at):
+    target, box = (1.0, 0.5, -0.5), SceneBox((-9.0, -2.0, -2.0), (3.0, 4.0, 5.0))
+    around = look_at([[5.0, 0.5, -0.5], [1.0, 4.5, 0.5], [-3.0, 0.5, 0.0], [1.0, -3.5, -0.5]], target=target)
+    assert middle_of(around, box) == pytest.approx(target, abs=1e-4)
+    poses = around.c2w.clone()
+    poses[:, 2, 3] += torch.tensor([3.0, -3.0, 3.0, -3.0])
+    assert middle_of(replace(around, c2w=poses), box) == box.centre
+
+
 def turned(cameras, degrees):
     """Cameras in a world that is turned about x."""
     angle = math.radians(degrees)
