@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -21,11 +22,12 @@ from tests.toy_training import CPU, trainer_of
 
 TARGET = 8000 / MIB
 COMPACT = (f"compact.target_mib={TARGET}", "compact.share=0.5", "train.max_seconds=null")
+EARLY = *COMPACT, "compact.round_every=5"
 
 
 @pytest.fixture
 def path(tmp_path):
-    return write_toy_scene(tmp_path, train={"samples_per_step": 1024, "log_every": 10})
+    return toy(tmp_path)
 
 
 @pytest.fixture
@@ -36,13 +38,53 @@ def kilo(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of 60 steps, and the config that it was of; weights were rounded in the last 30."""
+    path = toy(tmp_path_factory.mktemp("finished"))
+    trainer = trainer_of(path, *COMPACT, "train.checkpoint_steps=[47]")
+    trainer.run(show_progress=False)
+    return trainer, path
+
+
+@pytest.fixture
+def after(finished, tmp_path):
+    """The config of that run, whose folder is put back afterwards: a file's weights have what its paths leave them."""
+    _, path = finished
+    kept = shutil.copytree(path.parent, tmp_path / "kept")
+    yield path
+    shutil.rmtree(path.parent)
+    shutil.copytree(kept, path.parent)
+
+
+@pytest.fixture(scope="module")
+def early(tmp_path_factory):
+    """The config of a run that was not stopped, and the bytes of its file."""
+    path = toy(tmp_path_factory.mktemp("early"))
+    torch.manual_seed(0)  # as before each test
+    trainer_of(path, *EARLY).run(show_progress=False)
+    return path, file_of(path).read_bytes()
+
+
+def toy(folder):
+    return write_toy_scene(folder, train={"samples_per_step": 1024, "log_every": 10})
+
+
 def file_of(path, step=60):
     return path.parent / f"results/toy/first/checkpoints/step_{step:06d}.lrd"
 
 
-def test_a_run_ends_with_a_file_of_the_wanted_size_and_a_student_that_is_the_file_s(path):
-    trainer = trainer_of(path, *COMPACT)
-    trainer.run(show_progress=False)
+def stopped(path, steps, *settings):
+    """The checkpoint of a run that was stopped."""
+    trainer = trainer_of(path, *settings)
+    for _ in range(steps):
+        trainer.sampler.advance(trainer.take_step().rays)
+    trainer.save()
+    return file_of(path, steps).with_suffix(".pth")
+
+
+def test_a_run_ends_with_a_file_of_the_wanted_size_and_a_student_that_is_the_file_s(finished):
+    trainer, path = finished
     size = file_of(path).stat().st_size
     assert 0.9 * 8000 < size <= 8000
     found = load_checkpoint(file_of(path), CPU)
@@ -56,34 +98,26 @@ def test_a_run_ends_with_a_file_of_the_wanted_size_and_a_student_that_is_the_fil
     assert found["step"] == 60
 
 
-def test_a_run_resumed_while_its_weights_are_rounded_ends_with_the_same_bytes(path):
-    trainer_of(path, *COMPACT, "train.checkpoint_steps=[47]").run(show_progress=False)
-    whole = file_of(path).read_bytes()
-    file_of(path).unlink()
-    halfway = file_of(path, 47).with_suffix(".pth")
-    trainer_of(path, *COMPACT, "train.checkpoint_steps=[47]", resume=halfway).run(show_progress=False)
-    assert file_of(path).read_bytes() == whole
+def test_a_run_resumed_while_its_weights_are_rounded_ends_with_the_same_bytes(after):
+    whole = file_of(after).read_bytes()
+    file_of(after).unlink()
+    halfway = file_of(after, 47).with_suffix(".pth")
+    trainer_of(after, *COMPACT, "train.checkpoint_steps=[47]", resume=halfway).run(show_progress=False)
+    assert file_of(after).read_bytes() == whole
 
 
-@pytest.mark.parametrize("stopped", [20, 32])  # before weights are rounded, after
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(path, stopped):
-    early = *COMPACT, "compact.round_every=5"
-    trainer_of(path, *early).run(show_progress=False)
-    whole = file_of(path).read_bytes()
-    file_of(path).unlink()
-    trainer = trainer_of(path, *early)
-    for _ in range(stopped):
-        trainer.sampler.advance(trainer.take_step().rays)
-    trainer.save()
-    trainer_of(path, *early, resume=file_of(path, stopped).with_suffix(".pth")).run(show_progress=False)
+@pytest.mark.parametrize("steps", [20, 32])  # before weights are rounded, after
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(early, steps):
+    path, whole = early
+    file_of(path).unlink(missing_ok=True)
+    trainer_of(path, *EARLY, resume=stopped(path, steps, *EARLY)).run(show_progress=False)
     assert file_of(path).read_bytes() == whole
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])  # at the checkpoint weights are not rounded yet; they are
 def test_a_run_that_is_over_where_it_is_resumed_ends_with_a_file_too(path, share):
-    settings = *COMPACT, f"compact.share={share}", "train.checkpoint_steps=[20]"
-    trainer_of(path, *settings).run(show_progress=False)
-    halfway = file_of(path, 20).with_suffix(".pth")
+    settings = *COMPACT, f"compact.share={share}"
+    halfway = stopped(path, 20, *settings)
     kept = halfway.read_bytes()
     trainer = trainer_of(path, *settings, "train.max_steps=20", resume=halfway)
     trainer.run(show_progress=False)
@@ -108,15 +142,14 @@ def test_a_run_whose_time_is_over_before_its_row_is_written_ends_with_a_file_too
     assert 0.9 * 8000 < file_of(path, trainer.progress.step).stat().st_size <= 8000
 
 
-def test_a_file_of_a_finished_run_that_is_lost_is_written_again_and_one_that_is_there_is_left(path):
-    trainer_of(path, *COMPACT).run(show_progress=False)
-    file_of(path).unlink()
-    last = file_of(path).with_suffix(".pth")
-    trainer_of(path, *COMPACT, resume=last).run(show_progress=False)
-    assert 0.9 * 8000 < file_of(path).stat().st_size <= 8000
-    file_of(path).write_bytes(b"left")
-    trainer_of(path, *COMPACT, resume=last).run(show_progress=False)
-    assert file_of(path).read_bytes() == b"left"
+def test_a_file_of_a_finished_run_that_is_lost_is_written_again_and_one_that_is_there_is_left(after):
+    file_of(after).unlink()
+    last = file_of(after).with_suffix(".pth")
+    trainer_of(after, *COMPACT, resume=last).run(show_progress=False)
+    assert 0.9 * 8000 < file_of(after).stat().st_size <= 8000
+    file_of(after).write_bytes(b"left")
+    trainer_of(after, *COMPACT, resume=last).run(show_progress=False)
+    assert file_of(after).read_bytes() == b"left"
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 10.0])
