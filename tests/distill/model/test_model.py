@@ -114,6 +114,8 @@ def test_cells_hold_gaussians_as_wide_as_stored_views_show_them(tmp_path) -> Non
 
     stored, narrow = cells("teacher.kind=views")
     assert torch.equal(stored, cells("teacher.kind=gaussians")[0]) and stored.sum() > 1.1 * narrow.sum()
+    # Fitted at four times the width they are hardly wider, which costs cells and shows nothing.
+    assert torch.equal(cells("teacher.kind=views", "teacher.fitted_width=96")[0], narrow)
 
 
 @pytest.mark.parametrize(
