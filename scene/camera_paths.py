@@ -17,8 +17,7 @@ _COMMON, _SAME = 0.3, 0.9
 # Mean squares of what is right in images along two directions: that of the one which is level nowhere may be so much
 # of the other's, and that one has to be seen from sides that differ by some 10 degrees, or the two are not told apart.
 _LEVEL, _SIDES = 0.2, 0.01
-# Of the distance of what cameras look at: how far the middle of a box may be beside it, and how far axes may miss it.
-_ASIDE, _AGREED = 0.2, 0.25
+_ASIDE = 0.2  # of the distance of what cameras look at, by which the middle of a box may be beside it
 _FLAT = 4.0  # how much wider a flight at one height is than high
 # Right over the scene "up" in the image has no direction.
 _MOST_ELEVATION = math.radians(85)
@@ -78,9 +77,7 @@ def middle_of(cameras: Cameras, box: SceneBox) -> Vector:
     except ValueError:
         return box.centre
     aside = (centre - centre.new_tensor(box.centre)).norm()
-    missed = ((cameras.centers.double().cpu() - centre).norm(dim=1) ** 2 - depth**2).clamp(min=0).sqrt().median()
-    is_looked_at = missed <= _AGREED * depth.median() and box.contains(centre)
-    if aside <= _ASIDE * depth.median() or not is_looked_at:
+    if aside <= _ASIDE * depth.median() or not box.contains(centre):
         return box.centre
     x, y, z = centre.tolist()
     return x, y, z
