@@ -58,3 +58,11 @@ def test_integers_are_the_nearest_where_bits_are_cheap(part):
     scaled = weights / part.spread(steps_of(exponents))
     values, _ = round_part(part, scaled, ones, exponents, 1e-9)
     assert (values[part.stored] == np.rint(scaled[part.stored])).all() and not values[~part.stored].any()
+
+
+def test_weights_that_matter_beyond_all_measure_are_the_integers_that_they_are(part):
+    """Their worth times an error of nothing is nothing, not what is no number."""
+    whole = np.rint(np.random.default_rng(0).normal(size=(ROWS, 2)) * 5).astype(np.float32)
+    huge, exponents = np.full((ROWS, 2), 3e38, np.float32), np.zeros(part.exponents_shape, np.int32)
+    values, bits = round_part(part, whole, huge, exponents, 1e-9)
+    assert (values[part.stored] == whole[part.stored]).all() and np.isfinite(bits)
