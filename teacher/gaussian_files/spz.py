@@ -111,6 +111,13 @@ def read_spz(path: str | Path, offset: Offset | None = None) -> Gaussians:
     """
     check_present(path)
     _check_container(path)
+    arrays = _decoded(path)
+    turned = None if offset is None else tuple(np.multiply(offset, _HALF_TURN).tolist())
+    return _half_turned(checked_gaussians(path, arrays, turned))
+
+
+def _decoded(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of ``Gaussians`` in SPZ's axes. What the decoder has beside them is gone when they are turned."""
     gsply = import_gsply(path)
     try:
         with one_torch_thread():
@@ -121,8 +128,7 @@ def read_spz(path: str | Path, offset: Offset | None = None) -> Gaussians:
     if data.shN is not None and data.shN.size:
         sh = np.concatenate([sh, data.shN.reshape(len(sh), -1, 3)], axis=1)
     arrays = (data.means, data.scales, data.quats, data.opacities.reshape(-1), sh)
-    turned = None if offset is None else tuple(np.multiply(offset, _HALF_TURN).tolist())
-    return _half_turned(checked_gaussians(path, dict(zip(FIELDS, arrays, strict=True)), turned))
+    return dict(zip(FIELDS, arrays, strict=True))
 
 
 def _check_container(path: str | Path) -> None:

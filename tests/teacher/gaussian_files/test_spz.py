@@ -3,12 +3,14 @@
 import gzip
 import logging
 import struct
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 
 from settings.errors import InputError
+from teacher.gaussian_files import spz
 from teacher.gaussian_files.spz import read_spz, tell_of_clamped, write_spz
 from tests.toy_scene import block_of_gaussians
 
@@ -55,6 +57,22 @@ def test_an_offset_is_in_the_axes_of_a_ply(tmp_path):
     path = tmp_path / "cloud.spz"
     path.write_bytes(packed(payload()))
     assert read_spz(path, (1.0, 2.0, -0.5)).means.abs().max() == 0
+
+
+def test_harmonics_of_the_decoder_are_gone_before_they_are_turned(tmp_path, monkeypatch):
+    """Of millions of Gaussians they take hundreds of MiB, and so do those that are turned, and those after it."""
+    decoded, left, turn, gsply = [], [], spz._half_turned, spz.import_gsply("a.spz")
+    unpack = gsply.read_spz
+
+    def kept(path):
+        data = unpack(path)
+        decoded.append(weakref.ref(data.shN))
+        return data
+
+    monkeypatch.setattr(gsply, "read_spz", kept)
+    monkeypatch.setattr(spz, "_half_turned", lambda given: left.append(decoded[0]() is not None) or turn(given))
+    assert read(tmp_path, packed(payload(degree=1))).sh_degree == 1
+    assert left == [False]
 
 
 def test_torch_keeps_the_threads_that_it_had(tmp_path):
