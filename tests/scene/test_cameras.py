@@ -34,6 +34,7 @@ def test_the_same_cameras_are_those_of_equal_poses_intrinsics_and_sizes():
     assert cameras.same_as(two_cameras())
     assert not cameras.same_as(cameras[0]) and not cameras.same_as(cameras.resized(4, 2))
     assert not cameras.same_as(replace(cameras, cx=cameras.cx + 1))
+    assert not cameras.same_as(replace(cameras, height=5))
 
 
 def test_resized_scales_each_axis():

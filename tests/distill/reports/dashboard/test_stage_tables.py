@@ -65,3 +65,15 @@ def test_the_best_of_a_column_is_its_least_or_its_most(tmp_path, name, value, ti
     place = TITLES[2:].index(title)
     best = [row.run.name for row in table.rows if row.cells[place].best]
     assert best == ["low" if better is min else "high"]
+
+
+def test_the_smallest_file_is_the_best_and_marked_runs_do_not_compete(tmp_path) -> None:
+    for run, psnr, fps, size in (("slow", 30.0, 30.0, 2.0), ("fast", 30.0, 40.0, 3.0), ("gone", 10.25, 900.0, 1.0)):
+        logs = write_run(tmp_path, run, psnr, fps=fps, pictures=False)
+        (logs / "eval_step_001000_parity.csv").write_text(f"subject,fps_median,size_mib\nstudent,{fps},{size}\n")
+    (table,) = stage_tables(read_runs(tmp_path, Problems(tmp_path)))
+    best = {
+        title: [row.run.name for row in table.rows if row.cells[TITLES[2:].index(title)].best]
+        for title in ("FPS", "size MiB")
+    }
+    assert best == {"FPS": ["fast"], "size MiB": ["slow"]}
