@@ -308,7 +308,7 @@ def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
         cameras = teacher.training_cameras
         pixels = cameras.width * cameras.height * trainer.model.settings.supersample**2
         views_bytes += teacher.live.buffer * pixels * VIEW_BYTES
-    on_device = f"training pixels {_mib(trainer.sampler.nbytes)}, training state {_mib(training)}"
+    on_device = f"for drawing rays {_mib(trainer.sampler.nbytes)}, training state {_mib(training)}"
     return f"views {_mib(views_bytes)}; on {trainer.device}: {on_device}, a step's samples {_mib(samples)}"
 
 

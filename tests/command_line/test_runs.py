@@ -114,8 +114,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path, capsys) -> None:
     assert re.search(r"kernels +numba on cpu", plan)
     assert re.search(rf"rays +{12 * SIZE * SIZE:,} to train on", plan)
     assert re.search(r"precision +float32\n", plan)
-    # 12 training views of 24x24: 3 bytes of colour, 1 of coverage, 4 of depth.
-    assert re.search(r"memory .*; on cpu: training pixels 0.1 MiB, training state", plan)
+    # 17 views of 24x24: 3 bytes of colour, 1 of coverage, 4 of depth. Rays are drawn from the very views.
+    assert re.search(r"memory +views 0\.1 MiB; on cpu: for drawing rays 0\.0 MiB, training state", plan)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -257,7 +257,7 @@ def test_pictures_within_a_budget_are_trained_on(tmp_path, capsys, caplog) -> No
     config = write_toy_scene(tmp_path, train=QUICKLY, teacher={"kind": "images", "outputs": None, "ply": None})
     few = setting("data.memory_gib=2e-5", "data.box={lower: [-0.6, -0.6, -0.6], upper: [0.6, 0.6, 0.6]}")
     assert main(arguments(config, *few, "--dry-run")) == 0
-    assert "views 0.0 MiB; on cpu: training pixels 0.0 MiB" in capsys.readouterr().out
+    assert "views 0.0 MiB; on cpu: for drawing rays 0.0 MiB" in capsys.readouterr().out
     assert main(arguments(config, *few)) == 0
     assert "of 12 there were 6 in memory at a time" in caplog.text
     summary = csv_rows(tmp_path / "logs/toy/first/eval_step_000150.csv")

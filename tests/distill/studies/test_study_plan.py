@@ -81,7 +81,7 @@ BAD = {
     "seeds": ({"seeds": [1, 1]}, ["study.yaml: seeds:", "once"]),
     "no seeds": ({"seeds": []}, ["study.yaml: seeds:"]),
     "metric": ({"metrics": ["psnr", "niqe"]}, ["study.yaml: metrics", "psnr"]),
-    "arm's name": ({"arms": {"a/b": {}}, "baseline": "a/b"}, ["study.yaml: arms.a/b:", "letters"]),
+    "arm's name": ({"arms": {"a/b": {}}, "baseline": "a/b"}, ["study.yaml: arms.a/b:", "expected A-Z"]),
     "one budget to compare": (
         {"budgets": {"b": {}}, "never_worse": 0.1}, ["study.yaml: never_worse:", "two budgets"],
     ),
