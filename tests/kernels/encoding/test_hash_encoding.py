@@ -6,15 +6,13 @@ import torch
 
 from kernels.encoding.hash_encoding import hash_encode
 from kernels.encoding.hash_layout import HashLayout
-from kernels.optimization.updates import ROWS_PER_FLAG, TouchedRows
+from tests.kernels.encoding.hash_tables import MIXED, encode, random_points
 from tests.triton_device import DEVICE, TRITON, device_of, needs_gpu, needs_triton
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
 TWINS = pytest.mark.parametrize("twin", ["numba", TRITON])
 # One dense level of 4**3 vertices: x is at 3 x + 0.5 on the grid.
 DENSE = HashLayout(levels=1, features=2, table_size=64, base_resolution=4, finest_resolution=4)
-# Two dense and two hashed levels.
-MIXED = HashLayout(levels=4, features=2, table_size=512, base_resolution=4, finest_resolution=32)
 # A grid of eight vertices, and planes of 4**2, which are dense, and of 16**2, which are hashed.
 PLANES = HashLayout(levels=1, features=1, table_size=64, base_resolution=2, finest_resolution=2, planes=(4, 16))
 
@@ -23,20 +21,6 @@ def counting_table():
     """Entry i of the dense level holds (i, 1000 - i)."""
     i = torch.arange(64.0)
     return torch.stack([i, 1000 - i], dim=1)
-
-
-def random_points(count):
-    """Some of them on the faces of the unit cube and outside of it."""
-    return torch.where(torch.rand(count, 3) < 0.05, torch.randint(-1, 3, (count, 3)).float(), torch.rand(count, 3))
-
-
-def encode(implementation, x, table, layout, upstream):
-    """Output and the table's gradient."""
-    device = device_of(implementation)
-    table = table.detach().to(device, copy=True).requires_grad_()
-    out = hash_encode(x.to(device), table, layout, implementation=implementation)
-    out.backward(upstream.to(device))
-    return out.detach().cpu(), table.grad.cpu()
 
 
 def values(implementation, x, table, layout):
@@ -146,16 +130,6 @@ def test_gradient_is_the_adjoint(implementation):
     assert (grad.double() * direction).sum().item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_same_bits_for_any_number_of_threads(use_threads):
-    x, table = random_points(9001), torch.randn(MIXED.entries, 2)
-    upstream = torch.randn(9001, 8)
-    use_threads(1)
-    single = encode("numba", x, table, MIXED, upstream)
-    use_threads(2)
-    for one, two in zip(single, encode("numba", x, table, MIXED, upstream), strict=True):
-        assert torch.equal(one, two)
-
-
 @TWINS
 def test_gradients_add_up_in_place(twin):
     device = device_of(twin)
@@ -262,31 +236,6 @@ def test_triton_at_a_real_size(dtype):
     torch.testing.assert_close(grads[1], grads[0], atol=2e-2, rtol=max(1e-3, torch.finfo(dtype).eps))
 
 
-def test_touched_flags_mark_the_blocks_that_received_a_gradient():
-    touched = TouchedRows(MIXED.entries)
-    table = torch.zeros(MIXED.entries, 2, requires_grad=True)
-    x = torch.rand(5, 3) * 0.1 + 0.45
-    hash_encode(x, table, MIXED, touched=touched, implementation="numba").backward(torch.ones(5, 8))
-    changed = torch.nn.functional.pad((table.grad != 0).any(1), (0, -MIXED.entries % ROWS_PER_FLAG))
-    blocks = changed.view(-1, ROWS_PER_FLAG).any(1)
-    assert touched.flags.bool()[: len(blocks)].equal(blocks)
-    assert 0 < touched.flags.sum() < len(touched.flags) / 2
-
-
-def test_flags_of_neighbours_on_both_sides_of_a_block():
-    layout = HashLayout(levels=1, features=2, table_size=512, base_resolution=8, finest_resolution=8)
-    touched, table = TouchedRows(512), torch.zeros(512, 2, requires_grad=True)
-    x = torch.tensor([[1.0, 0, 0]])  # (7.5, 0.5, 0.5): entries 7 and 8, 15 and 16, 71 and 72, 79 and 80
-    hash_encode(x, table, layout, touched=touched, implementation="numba").backward(torch.ones(1, 2))
-    assert touched.flags.nonzero().flatten().tolist() == [0, 1, 2, 8, 9, 10]
-
-
-def test_flags_of_a_forward_pass_alone_stay_clear():
-    touched = TouchedRows(MIXED.entries)
-    hash_encode(torch.rand(9, 3), torch.zeros(MIXED.entries, 2), MIXED, touched=touched, implementation="numba")
-    assert not touched.flags.any()
-
-
 @pytest.mark.parametrize(
     ("x", "entries", "message"), [((4, 2), 64, r"\(N, 3\), found \(4, 2\)"), ((4, 3), 63, r"found \(63, 2\)")]
 )
@@ -328,13 +277,6 @@ def test_numba_has_no_half_precision_and_auto_does_without_it():
     assert hash_encode(x, table, MIXED, precision=torch.float16).dtype == torch.float16
 
 
-def test_rows_that_nobody_kept_account_of_are_all_marked():
-    x, table = random_points(5), torch.randn(MIXED.entries, 2)
-    touched = TouchedRows(MIXED.entries)
-    hash_encode(x, table, MIXED, touched=touched, implementation="torch")
-    assert touched.flags.all()
-
-
 @TWINS
 def test_points_without_a_gradient_leave_the_tables_as_it_is(twin):
     device = device_of(twin)
@@ -345,23 +287,3 @@ def test_points_without_a_gradient_leave_the_tables_as_it_is(twin):
     other = table.detach().clone().requires_grad_()
     hash_encode(x[:35], other, MIXED, implementation=twin).backward(upstream[:35])
     torch.testing.assert_close(table.grad, other.grad)
-
-
-def test_numba_does_not_visit_points_without_a_gradient():
-    x, table = random_points(300), torch.randn(MIXED.entries, 2, requires_grad=True)
-    upstream = torch.zeros(300, 8)
-    upstream[:3, 5], upstream[100] = 1, 1
-    visited, asked = TouchedRows(MIXED.entries), TouchedRows(MIXED.entries)
-    hash_encode(x, table, MIXED, touched=visited, implementation="numba").backward(upstream)
-    some = torch.tensor([0, 1, 2, 100])
-    hash_encode(x[some], table, MIXED, touched=asked, implementation="numba").backward(upstream[some])
-    assert torch.equal(visited.flags, asked.flags) and 0 < asked.flags.float().mean() < 0.9
-
-
-def test_numba_finds_the_points_with_a_gradient_wherever_they_are():
-    """Of three parts that threads look through, the second has none."""
-    x, table, upstream = random_points(9001), torch.randn(MIXED.entries, 2), torch.randn(9001, 8)
-    upstream *= torch.rand(9001, 1) < 0.3
-    upstream[4096:8192] = 0
-    expected, found = (encode(name, x, table, MIXED, upstream)[1] for name in ("torch", "numba"))
-    torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-5)
