@@ -15,7 +15,7 @@ from machine.terminal import late_bar
 from scene.cameras import Cameras, join_cameras
 from scene.images import resize_area, resize_rgba
 from settings.sections import Color
-from teacher.views.lazy_pictures import LazyPlane
+from teacher.views.lazy_pictures import LazyPlane, straight_rgba
 from teacher.views.output_folder import parallel_map
 from teacher.views.teacher_views import TeacherViews
 
@@ -135,9 +135,7 @@ def _rgba(views: TeacherViews) -> LazyPlane:
     """(N, H, W, 4) uint8 straight RGBA of the views, opaque without alpha."""
 
     def picture(i: int) -> Tensor:
-        rgb = views.rgb[i]
-        alpha = torch.full_like(rgb[..., 0], 255) if views.alpha is None else views.alpha[i]
-        return torch.cat([rgb, alpha[..., None]], dim=-1)
+        return straight_rgba(views.rgb[i], None if views.alpha is None else views.alpha[i])
 
     return LazyPlane(picture, (*views.rgb.shape[:3], 4))
 

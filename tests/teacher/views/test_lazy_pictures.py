@@ -13,7 +13,7 @@ from settings.data import DataConfig
 from settings.errors import InputError
 from teacher.fitting.picture_levels import Pictures
 from teacher.views.joined_views import join_views
-from teacher.views.lazy_pictures import Picture, PictureStore
+from teacher.views.lazy_pictures import Picture, PictureStore, straight_rgba
 from teacher.views.rasterized import View
 from teacher.views.teacher_views import views_from_images
 from tests.toy_scene import ring_of_cameras
@@ -134,3 +134,10 @@ def test_a_fit_sees_the_same_pictures(tmp_path):
     for level in range(2):
         assert torch.equal(lazy.level(level)[2], whole.level(level)[2])
         assert torch.equal(lazy.counted(level, 0), whole.counted(level, 0))
+
+
+def test_colour_and_alpha_put_together_by_hand():
+    rgb, alpha = torch.tensor([[[1, 2, 3], [4, 5, 6]]], dtype=torch.uint8), torch.tensor([[0, 9]], dtype=torch.uint8)
+    both = straight_rgba(rgb, alpha)
+    assert both.dtype == torch.uint8 and both.tolist() == [[[1, 2, 3, 0], [4, 5, 6, 9]]]
+    assert straight_rgba(rgb, None).tolist() == [[[1, 2, 3, 255], [4, 5, 6, 255]]]
