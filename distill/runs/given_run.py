@@ -15,7 +15,8 @@ from distill.runs.command_line import add_device_option, add_root_option, config
 from machine.run_folder import RunFolder, checkpoint_at, is_results_folder, newest_checkpoint, results_folder
 from settings.config import Config
 from settings.errors import InputError
-from settings.loading import REPO_ROOT, config_from_text, load_config, run_config
+from settings.loading import REPO_ROOT, config_from_text, load_config
+from settings.yaml_text import read_mapping
 
 _log = logging.getLogger(__name__)
 
@@ -80,21 +81,21 @@ def check_resumes_own_run(config_file: Path | None, config: Config, root: Path) 
     Where ``--set`` or ``--output`` name a third place, a new run is what is meant.
 
     Args:
-        config_file: that the config is from; None: another.
+        config_file: that the config is from; None: another. A run's own is its ``config.yaml``.
         root: where the config's run is looked for.
 
     Raises:
         InputError: the config's run has no checkpoint, and the folder that the file is in has some.
     """
-    if config_file is None or not (config_file.parent / "checkpoints").is_dir():
+    wanted = RunFolder(config, root)
+    if config_file is None or config_file.name != wanted.config_yaml.name:  # one built on it is of a run of its own
         return
-    own, wanted = config_file.resolve().parent, RunFolder(config, root)
-    newest = newest_checkpoint(own / "checkpoints")
-    if newest is None or wanted.latest_checkpoint() is not None:
+    own = config_file.resolve().parent
+    if newest_checkpoint(own / "checkpoints") is None or wanted.latest_checkpoint() is not None:
         return
-    called = run_config(config_file)
+    called = read_mapping(config_file)
     in_place = is_results_folder(own)
-    if (called.scene, called.run) != (config.scene, config.run):
+    if (called.get("scene"), called.get("run")) != (config.scene, config.run):
         return
     if root.resolve() not in (REPO_ROOT, own.parents[2] if in_place else None):
         return
@@ -102,7 +103,7 @@ def check_resumes_own_run(config_file: Path | None, config: Config, root: Path) 
     if in_place:
         names = f"scene={own.parent.name}", f"run={own.name}"
         words = [f"--output {shlex.quote(str(own.parents[2]))}", *(f"--set {shlex.quote(name)}" for name in names)]
-        is_needed = root.resolve() != own.parents[2], called.scene != own.parent.name, called.run != own.name
+        is_needed = root.resolve() != own.parents[2], config.scene != own.parent.name, config.run != own.name
         hint = f"Add {' '.join(itertools.compress(words, is_needed))} to go on with the run in this folder."
     found = f"no checkpoint in {wanted.checkpoints}, but some beside this config"
     raise InputError(config_file, "--resume auto", found, "the config of a run in its own folder", hint)

@@ -100,6 +100,15 @@ def test_the_config_of_a_run_that_was_renamed_or_moved_begins_none_anew(toy, tmp
     check_resumes_own_run(toy / "toy.yaml", called, REPO_ROOT)  # no run's
 
 
+def test_a_config_beside_a_runs_own_that_is_built_on_it_begins_its_own_run(toy, tmp_path):
+    folder = shutil.copytree(toy / "results/toy/first", tmp_path / "results/toy/first")
+    (folder / "config.yaml").write_text(to_yaml(load_config(toy / "toy.yaml", (), toy)))
+    longer = folder / "longer.yaml"
+    for said in ("run: longer", "scene: toy\nrun: longer"):
+        longer.write_text(f"base: config.yaml\n{said}\n")
+        check_resumes_own_run(longer, load_config(longer), tmp_path)
+
+
 def test_where_the_figures_of_a_run_in_another_kind_of_folder_go_is_said(toy, tmp_path, caplog):
     caplog.set_level("INFO")
     flat = shutil.copytree(toy / "results/toy/first", tmp_path / "flat")
