@@ -12,7 +12,7 @@ from pathlib import Path
 
 from distill.model.checkpoint import load_checkpoint
 from distill.runs.command_line import add_device_option, add_root_option, config_of, given_path, overrides_of
-from machine.run_folder import RunFolder, checkpoint_at, is_results_folder, newest_checkpoint, results_folder
+from machine.run_folder import RunFolder, checkpoint_at, newest_checkpoint, results_folder
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, config_from_text, load_config
@@ -90,20 +90,21 @@ def check_resumes_own_run(config_file: Path | None, config: Config, root: Path) 
     wanted = RunFolder(config, root)
     if config_file is None or config_file.name != wanted.config_yaml.name:  # one built on it is of a run of its own
         return
-    own = config_file.resolve().parent
+    in_place = results_folder(config_file.parent)
+    own = in_place or config_file.resolve().parent
     if newest_checkpoint(own / "checkpoints") is None or wanted.latest_checkpoint() is not None:
         return
     called = read_mapping(config_file)
-    in_place = is_results_folder(own)
     if (called.get("scene"), called.get("run")) != (config.scene, config.run):
         return
-    if root.resolve() not in (REPO_ROOT, own.parents[2] if in_place else None):
+    above = in_place and in_place.parents[2].resolve()  # whose ``results`` may be a link
+    if root.resolve() not in (REPO_ROOT, above):
         return
-    hint = f"--resume {shlex.quote(str(own))} goes on from them there."
+    hint = f"--resume {shlex.quote(str(own))} goes on from them, in {wanted.results}."
     if in_place:
         names = f"scene={own.parent.name}", f"run={own.name}"
-        words = [f"--output {shlex.quote(str(own.parents[2]))}", *(f"--set {shlex.quote(name)}" for name in names)]
-        is_needed = root.resolve() != own.parents[2], config.scene != own.parent.name, config.run != own.name
+        words = [f"--output {shlex.quote(str(above))}", *(f"--set {shlex.quote(name)}" for name in names)]
+        is_needed = root.resolve() != above, config.scene != own.parent.name, config.run != own.name
         hint = f"Add {' '.join(itertools.compress(words, is_needed))} to go on with the run in this folder."
     found = f"no checkpoint in {wanted.checkpoints}, but some beside this config"
     raise InputError(config_file, "--resume auto", found, "the config of a run in its own folder", hint)

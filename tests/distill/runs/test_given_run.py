@@ -91,13 +91,22 @@ def test_the_config_of_a_run_that_was_renamed_or_moved_begins_none_anew(toy, tmp
     with pytest.raises(InputError, match="Add --set scene=other --set run=mine to go on"):
         check_resumes_own_run(moved / "config.yaml", called, root)
     flat = shutil.copytree(moved, tmp_path / "flat")
-    with pytest.raises(InputError, match=f"--resume {flat} goes on from them there"):
+    with pytest.raises(InputError, match=f"--resume {flat} goes on from them, in {REPO_ROOT / 'results/toy/first'}"):
         check_resumes_own_run(flat / "config.yaml", called, REPO_ROOT)
     mine = called.model_copy(update={"scene": "other", "run": "mine"})
     check_resumes_own_run(moved / "config.yaml", mine, root)  # it is what is gone on with
     check_resumes_own_run(moved / "config.yaml", mine, REPO_ROOT)  # another name that is set: another run
     check_resumes_own_run(moved / "config.yaml", called, tmp_path / "third")
     check_resumes_own_run(toy / "toy.yaml", called, REPO_ROOT)  # no run's
+
+
+def test_the_config_of_a_renamed_run_under_results_that_are_a_link_begins_none_anew(toy, tmp_path):
+    shutil.copytree(toy / "results/toy/first", tmp_path / "disk/toy/mine")
+    called = load_config(toy / "toy.yaml", (), toy)
+    (tmp_path / "disk/toy/mine/config.yaml").write_text(to_yaml(called))
+    (tmp_path / "results").symlink_to(tmp_path / "disk")
+    with pytest.raises(InputError, match="Add --set run=mine to go on with the run in this folder"):
+        check_resumes_own_run(tmp_path / "results/toy/mine/config.yaml", called, tmp_path)
 
 
 def test_a_config_beside_a_runs_own_that_is_built_on_it_begins_its_own_run(toy, tmp_path):
