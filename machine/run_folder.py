@@ -266,7 +266,7 @@ def own_folder(path: Path) -> tuple[str, str] | None:
     if is_fit(path):
         hint = f"python lego_response_distill.py --model {path} distils it, and tools/view.py {path} shows it."
         return "a teacher that tools/train_teacher.py fitted", hint
-    if os.path.isfile(path / "checkpoints" / FIT_STATE):
+    if is_stopped_fit(path):
         hint = "The command that began it goes on with it, with --resume, and writes the Gaussians."
         return "a teacher whose fit by tools/train_teacher.py was stopped", hint
     runs = [run for pattern in ("*", "*/*", "results/*/*") for run in sorted(path.glob(pattern)) if _is_run(run)]
@@ -281,6 +281,11 @@ def own_folder(path: Path) -> tuple[str, str] | None:
 def is_fit(path: Path) -> bool:
     """Whether a folder is of a teacher that this program fitted to the end."""
     return os.path.isfile(path / _CONFIG) and any(path.glob("point_cloud/iteration_*/point_cloud.ply"))
+
+
+def is_stopped_fit(path: Path) -> bool:
+    """Whether a folder is of a teacher's fit that can be gone on with; of one that is at its end ``is_fit`` tells."""
+    return os.path.isfile(path / "checkpoints" / FIT_STATE)
 
 
 def _is_run(path: Path) -> bool:

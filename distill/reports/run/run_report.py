@@ -19,7 +19,7 @@ from distill.reports.run.training_curves import draw_curves, read_columns
 from distill.reports.tensorboard import Board
 from machine.files import CsvRow, CsvTable, read_csv, write_atomically
 from machine.memory import MIB
-from machine.run_folder import RunFolder, is_fit, is_results_folder, own_folder, spellings
+from machine.run_folder import RunFolder, is_fit, is_results_folder, is_stopped_fit, own_folder, spellings
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import run_config
@@ -76,7 +76,8 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
     is_run = (results / "config.yaml").is_file() and len(results.parents) >= 3
     if is_run and logs is None:
         logs = results.parents[2] / "logs" / results.parent.name / results.name
-    if not is_run or (is_fit(results) and not (logs / "training_metrics.csv").exists()):
+    is_teacher = is_fit(results) or is_stopped_fit(results)
+    if not is_run or (is_teacher and not (logs / "training_metrics.csv").exists()):
         own = own_folder(results)
         found, hint = own or ("nothing", "Name the folder results/<scene>/<run> of a run.")
         raise InputError(results, "config.yaml", found, "the folder of a run", hint)

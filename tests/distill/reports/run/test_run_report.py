@@ -151,6 +151,11 @@ def test_of_a_fitted_teacher_it_is_said_what_it_is(ran, tmp_path) -> None:
     shutil.copy(ran / RESULTS / "config.yaml", results)
     with pytest.raises(InputError, match=r"found a teacher that .* fitted, .*--model \S+/first distils it"):
         write_report(results)
+    shutil.rmtree(results / "point_cloud")
+    (results / "checkpoints").mkdir()
+    (results / "checkpoints/fit_latest.pth").touch()
+    with pytest.raises(InputError, match=r"found a teacher whose fit .* was stopped, .*--resume"):
+        write_report(results)
 
 
 def test_damaged_versions_are_named(ran, tmp_path) -> None:
