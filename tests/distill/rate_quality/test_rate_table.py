@@ -1,5 +1,8 @@
 """The front of rate and quality, and what is said of it."""
 
+import pytest
+from matplotlib.figure import Figure
+
 from distill.rate_quality.rate_table import RatePoint, draw, markdown, pareto, rows_of, which_form
 
 MIB = 2**20
@@ -51,3 +54,26 @@ def test_the_table_marks_the_front_and_the_plot_is_a_png(tmp_path):
     assert "| 29.00 |" in line and "| **28.50** | 0.8000 |" in line and r"whole \| raw" in line
     draw(POINTS, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "labels"),
+    [
+        ([0.05, 9.0], ["0.05", "0.1", "0.2", "0.5", "1", "2", "5", "10"]),
+        ([0.21, 0.3, 0.45], ["0.25", "0.3", "0.35", "0.4", "0.45"]),
+    ],
+)
+def test_sizes_along_the_axis_can_be_read_however_far_they_are_apart(tmp_path, monkeypatch, sizes, labels):
+    found, save = [], Figure.savefig
+
+    def noted(figure, *given, **options):
+        save(figure, *given, **options)
+        (axes,) = figure.axes
+        low, high = axes.get_xlim()
+        for minor in (False, True):
+            texts = zip(axes.get_xticklabels(minor=minor), axes.get_xticks(minor=minor), strict=True)
+            found.append([text.get_text() for text, at in texts if low <= at <= high])
+
+    monkeypatch.setattr(Figure, "savefig", noted)
+    draw([point("student", size, 30.0 + size) for size in sizes], tmp_path / "plot.png")
+    assert found == [labels, []]

@@ -77,3 +77,11 @@ def test_the_smallest_file_is_the_best_and_marked_runs_do_not_compete(tmp_path) 
         for title in ("FPS", "size MiB")
     }
     assert best == {"FPS": ["fast"], "size MiB": ["slow"]}
+
+
+def test_speed_and_power_that_an_evaluation_did_not_measure_are_those_beside_the_teacher(tmp_path) -> None:
+    logs = write_run(tmp_path, "one", 30.0, fps=None, pictures=False)
+    (logs / "eval_step_001000_parity.csv").write_text("subject,fps_median,power_avg_w\nstudent,50,7\nteacher,10,9\n")
+    (table,) = stage_tables(read_runs(tmp_path, Problems(tmp_path)))
+    cells = dict(zip(TITLES[2:], table.rows[0].cells, strict=False))
+    assert (cells["FPS"].text, cells["power W"].text) == ("50.0", "7.0")
