@@ -1,8 +1,13 @@
 """What is said of a mesh that shows nothing."""
 
 import pytest
+import torch
 
-from distill.export.mesh_error import MeshError
+from distill.export.mesh_error import MeshError, measure_mesh
+from distill.model.view_renderers import Rendering
+from settings.loading import load_config
+from tests.distill.evaluation.disc import FRAMES, SIDE, make_views
+from tests.toy_scene import write_toy_scene
 
 
 @pytest.mark.parametrize(
@@ -35,3 +40,14 @@ def test_views_are_called_held_out_only_if_they_are():
     means = {"mesh": figures, "student": figures}
     for held_out, said in ((True, "in 3 held-out views: mesh 20.00 dB"), (False, "in 3 views: mesh 20.00 dB")):
         assert said in MeshError([{}] * 6, means, held_out).text()
+
+
+@pytest.mark.parametrize(("holdout_every", "frames"), [(4, [0, 4, 8]), (None, [*range(FRAMES)])])
+def test_where_no_view_is_held_out_all_are_measured_and_called_views(tmp_path, holdout_every, frames):
+    def nothing(cameras, index):
+        return Rendering(torch.zeros(SIDE, SIDE, 3), torch.zeros(SIDE, SIDE), torch.zeros(SIDE, SIDE))
+
+    config, views = load_config(write_toy_scene(tmp_path), (), tmp_path), make_views(holdout_every=holdout_every)
+    error = measure_mesh(config, views, nothing, nothing, tmp_path / "mesh")
+    assert [row["frame"] for row in error.rows if row["subject"] == "mesh"] == frames
+    assert error.text().startswith(f"against the teacher in {len(frames)} {'held-out ' if holdout_every else ''}views:")
