@@ -62,6 +62,14 @@ def _small_galleries():
 
 
 @pytest.fixture
+def three_torch_threads():
+    """torch has three threads of its own, and one again afterwards."""
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
 def use_threads(monkeypatch):
     """Sets how many threads kernels run on, whatever the machine has."""
     return lambda count: monkeypatch.setattr("kernels.threads.available_threads", lambda: count)

@@ -106,22 +106,18 @@ def test_on_a_cpu_pictures_are_fused_unless_the_kernels_are_torchs(caplog):
     assert not caplog.records
 
 
-def test_while_numba_renders_torch_keeps_off_the_cores(look_at, monkeypatch):
+def test_while_numba_renders_torch_keeps_off_the_cores(look_at, monkeypatch, three_torch_threads):
     """Its pool would wait for cores that numba's threads are on: three quarters of the frame rate."""
-    before, seen = torch.get_num_threads(), []
+    seen = []
     monkeypatch.setattr(
         "distill.rendering.renderer.camera_rays",
         lambda *arguments: seen.append(torch.get_num_threads()) or camera_rays(*arguments),
     )
-    torch.set_num_threads(3)
-    try:
-        for implementation in ("numba", "torch"):
-            settings = replace(SETTINGS, step=0.2, implementation=implementation)
-            cameras = look_at([(0.0, -3.0, 0.0)], width=3, height=2)
-            picture_of(hash_grid(), make_grid(), cameras, 0, settings, BACKGROUND)
-        assert seen == [1, 3] and torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
+    for implementation in ("numba", "torch"):
+        settings = replace(SETTINGS, step=0.2, implementation=implementation)
+        cameras = look_at([(0.0, -3.0, 0.0)], width=3, height=2)
+        picture_of(hash_grid(), make_grid(), cameras, 0, settings, BACKGROUND)
+    assert seen == [1, 3] and torch.get_num_threads() == 3
 
 
 def test_a_picture_step_is_of_pictures_alone(look_at):

@@ -16,19 +16,7 @@ from tests.small_views import (
     WIDTH,
     draw,
     make_sampler,
-    small_views,
-    without_alpha,
 )
-
-
-@pytest.fixture
-def views(look_at):
-    return small_views(look_at)
-
-
-@pytest.fixture
-def opaque_views(views):
-    return without_alpha(views)
 
 
 @pytest.fixture

@@ -20,22 +20,10 @@ from tests.small_views import (
     WIDTH,
     draw,
     make_sampler,
-    small_views,
-    without_alpha,
 )
 from tests.toy_scene import write_toy_scene
 from tests.toy_training import trainer_of
 from tests.triton_device import TRITON, device_of
-
-
-@pytest.fixture
-def views(look_at):
-    return small_views(look_at)
-
-
-@pytest.fixture
-def opaque_views(views):
-    return without_alpha(views)
 
 
 def pixels_of(batch):
