@@ -4,8 +4,8 @@
     python tools/rate_quality.py --config configs/quickstart.yaml --also configs/quickstart_kilo.yaml
 
 The runs must have been trained. Writes results/<scene>/<run>_rates/: table.md, table.csv, plot.png, files/, what was
-made. Exit status: 0 done, 1 diverged, 2 bad input, 4 the machine failed, 130 interrupted (the tables are of what was
-done).
+made. Run again it goes on where it stopped. Exit status: 0 done, 1 diverged, 2 bad input, 4 the machine failed, 130
+interrupted (the tables are of what was done).
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The command line."""
     parser = argparse.ArgumentParser(
         description="Draw rate against quality of students and of their teacher's own forms.",
-        epilog="Exit status: 0 done, 1 diverged, 2 bad input, 4 the machine failed, 130 interrupted.",
+        epilog="Exit status: 0 done, 1 diverged, 2 bad input, 4 the machine failed, "
+        "130 interrupted (run it again to go on).",
     )
     add_config_options(parser)
     add_device_option(parser)
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         study.run(shlex.join(["python", "tools/rate_quality.py", *given]))
         print((study.folder.results / "table.md").read_text(encoding="utf-8"))
 
-    return run_command(work, chosen.debug)
+    return run_command(work, chosen.debug, "interrupted; run it again to go on")
 
 
 if __name__ == "__main__":

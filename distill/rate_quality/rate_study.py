@@ -5,6 +5,8 @@ what the student was taught by, the teacher's training views and the images if i
 trained and compressed; each result is written in every form that is written here. All are measured as they are read
 back, on the held-out frames, by the same clock: drawn at the width that the teacher was fitted at, and averaged, as its
 pictures are and as they are fitted on.
+
+What has been measured is kept, so that a study that was stopped goes on from there.
 """
 
 from __future__ import annotations
@@ -14,38 +16,35 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from distill.compression.compress import Wanted, compress
 from distill.evaluation.evaluator import background_of
+from distill.evaluation.figure_cache import FigureCache, code_digest
 from distill.evaluation.frame_metrics import References, Render
 from distill.evaluation.metrics import Lpips
 from distill.evaluation.speed import frames_per_second, timed
 from distill.model.checkpoint import load_checkpoint, supersample_in
 from distill.model.model import restore_model
+from distill.rate_quality.fitted_on import PrunedTeacher, seconds_of
 from distill.rate_quality.rate_table import COLUMNS, FIGURES, RatePoint, draw, markdown, rows_of
 from distill.rendering.renderer import RenderedFrame
 from distill.runs.session import train_and_evaluate
 from kernels.threads import one_torch_thread
 from machine.devices import choose_device, device_name
 from machine.files import write_atomically, write_csv
+from machine.fingerprints import cache_key, files_digest
 from machine.interrupts import Stopped
-from machine.memory import MIB
 from machine.run_folder import RunFolder
 from scene.frames import refuse_no_holdout
 from settings.config import Config
 from settings.errors import InputError
-from settings.loading import validate
+from settings.loading import to_yaml, validate
 from settings.words import counted
-from teacher.export.pruning import contribution
-from teacher.fitting.backends import fitting_device
-from teacher.fitting.fit import TeacherFit, scene_extent
-from teacher.fitting.picture_levels import MixedPictures, Pictures
 from teacher.gaussian_files import import_gsply, read_gaussians, write_gaussians
 from teacher.gaussians import Gaussians
 from teacher.sources import Teacher, check_assets, finer_teacher, load_teacher, source_of
@@ -120,8 +119,9 @@ class RateStudy:
         self.drawing = self.source.drawing(self.teacher.gaussians)  # of all forms, as of the whole
         # Gaussians are fitted on to pictures as fine as the first student was taught by.
         scale = supersample_in(load_checkpoint(RunFolder(config, root).latest_checkpoint(), "cpu"))
-        self.taught = finer_teacher(config, self.teacher, scale)
-        self._check_taught()
+        taught = finer_teacher(config, self.teacher, scale)
+        self.fewer = PrunedTeacher(config, self.source, self.drawing, self.teacher, taught)
+        self.fewer.check()
         self.frames = self.teacher.views.holdout_frames.tolist()
         refuse_no_holdout(len(self.frames))
         self.folder = RunFolder(config.model_copy(update={"run": f"{config.run}_rates"}), root)
@@ -131,23 +131,14 @@ class RateStudy:
         nets = {net: Lpips.load(net, self.device) for net in config.eval.lpips_nets if net == "vgg"}
         nets = {net: model for net, model in nets.items() if model}
         self.references = References(views, names, background_of(views, config), nets)
-
-    def _check_taught(self) -> None:
-        """Raises ``InputError`` where Gaussians cannot be fitted on to what the student was taught by."""
-        views, images = self.taught.views, self.taught.images
-        if views.holdout.all():
-            found = f"all {len(views)} views held out, as those of a live teacher are"
-            hint = "Set teacher.live=false, and data.train_transforms=null."
-            raise InputError("config", "teacher.live", found, "some to prune Gaussians by and to fit them on to", hint)
-        if images is not None:
-            sizes = [f"{each.cameras.width}x{each.cameras.height}" for each in (images, views)]
-            if sizes[0] != sizes[1]:
-                found, expected = f"images of {sizes[0]}", f"{sizes[1]}, as the teacher's views"
-                hint = "Set data.resolution, or data.ground_truth=null to fit Gaussians on to the views alone."
-                raise InputError("config", "data.ground_truth", found, expected, hint)
+        measured = [str(self.device), device_name(self.device), *map(self.references.key, self.frames)]
+        self.conditions = cache_key(code_digest(), measured)
 
     def run(self, command: str) -> list[RatePoint]:
         """Makes, measures, writes the tables after each file and the plot at the end; returns the points.
+
+        What ``record.jsonl`` has of the same program, machine, settings, assets and checkpoint, and whose files are
+        there, is not made again.
 
         Args:
             command: how a reader of the table can make it again.
@@ -155,73 +146,125 @@ class RateStudy:
         with self.folder.held():
             self.folder.create()
             self.files.mkdir(exist_ok=True)
+            record = FigureCache(self.folder.results / "record.jsonl")
             points: list[RatePoint] = []
-            for point in self._points():
+            for point in self._points(record):
                 points.append(point)
                 self._write(points, command)
             draw(points, self.folder.results / "plot.png")
         return points
 
-    def _points(self) -> Iterator[RatePoint]:
-        for config in self.plan.students:
-            yield from self._students(config)
-        for path in self.plan.files:
-            gaussians = self.source.gaussians_in(path)
-            words = f"{path.name}, made elsewhere ({len(gaussians):,})"
-            yield self._measured(path.suffix, words, path.stat().st_size, self._drawn(gaussians))
+    def _points(self, record: FigureCache) -> Iterator[RatePoint]:
+        plan = self.plan
+        for config in plan.students:
+            yield from self._students(config, record)
+        taught = [self.fewer.taught.views.cameras.width, plan.fit_seconds, plan.fit_steps]
+        key = cache_key(self._key(self.config), taught, list(plan.sog))
+        for path in plan.files:
+            own = cache_key(key, files_digest([path]))
+            yield from self._once(record, str(path), own, [], self._elsewhere, path)
         whole = self.teacher.gaussians
-        yield from self._forms(whole, "whole", "as it is")
-        yield from self._given(whole)
-        share = self._contribution(whole)
-        for kept in self.plan.kept:
-            chosen = share.argsort(descending=True)[: max(1, round(kept * len(whole)))].sort().values
-            pruned = whole[chosen]
-            label = f"{100 * kept:g} % of the Gaussians"
-            yield from self._forms(pruned, f"kept{kept:g}", label)
-            for degree in self.plan.sh_degrees:
-                fitted, words = self._fit(pruned, degree)
-                yield from self._forms(fitted, f"kept{kept:g}_sh{degree}_fitted", f"{label}, SH {degree}, {words}")
+        yield from self._once(record, "whole", key, self._paths("whole"), self._forms, whole, "whole", "as it is")
+        yield from self._once(record, "given", key, [], self._given)
+        for kept in plan.kept:
+            name = f"kept{kept:g}"
+            yield from self._once(record, name, key, self._paths(name), self._pruned, kept)
+            for degree in plan.sh_degrees:
+                name = f"kept{kept:g}_sh{degree}_fitted"
+                yield from self._once(record, name, key, self._paths(name), self._fitted, kept, degree)
 
-    def _given(self, whole: Gaussians) -> Iterator[RatePoint]:
+    def _key(self, config: Config) -> str:
+        """Of all that the figures of a student's files, and of its teacher's forms, depend on."""
+        assets, checkpoint = source_of(config).asset_digests(), RunFolder(config, self.root).latest_checkpoint()
+        return cache_key(self.conditions, to_yaml(config), assets, files_digest([checkpoint]), self.plan.anew)
+
+    def _once(
+        self,
+        record: FigureCache,
+        name: str,
+        key: str,
+        files: Sequence[Path],
+        make: Callable[..., Iterator[RatePoint]],
+        *of: object,
+    ) -> Iterator[RatePoint]:
+        """The points of files that belong together: from the record, else as ``make`` gives them."""
+        found = record.get(name, key)
+        if found is not None and all(path.is_file() for path in files):
+            for point in (RatePoint(**each) for each in found):
+                _log.info("%s, measured before", point.text())
+                yield point
+            return
+        points = []
+        for point in make(*of):
+            points.append(asdict(point))
+            yield point
+        record.put(name, key, points)
+
+    def _elsewhere(self, path: Path) -> Iterator[RatePoint]:
+        gaussians = self.source.gaussians_in(path)
+        words = f"{path.name}, made elsewhere ({len(gaussians):,})"
+        yield self._measured(path.suffix, words, path.stat().st_size, self._drawn(gaussians))
+
+    def _pruned(self, kept: float) -> Iterator[RatePoint]:
+        return self._forms(self.fewer.pruned(kept), f"kept{kept:g}", _words_of(kept))
+
+    def _fitted(self, kept: float, degree: int) -> Iterator[RatePoint]:
+        limits = self.plan.fit_seconds, self.plan.fit_steps
+        fitted, words = self.fewer.fitted(kept, degree, *limits, self.folder)
+        return self._forms(fitted, f"kept{kept:g}_sh{degree}_fitted", f"{_words_of(kept)}, SH {degree}, {words}")
+
+    def _given(self) -> Iterator[RatePoint]:
         """The teacher's own file, where it is of a smaller form than a plain PLY, and one file (not a SOG's folder)."""
-        path = self.config.teacher.ply
+        path, whole = self.config.teacher.ply, self.teacher.gaussians
         if path is None or path in self.plan.files or path.suffix == ".json":
             return
         if (size := path.stat().st_size) < _SMALLER * (self.files / "whole.ply").stat().st_size:
             yield self._measured(path.suffix, f"{path.name}, as given ({len(whole):,})", size, self._drawn(whole))
 
-    def _students(self, config: Config) -> Iterator[RatePoint]:
-        folder = RunFolder(config, self.root)
+    def _students(self, config: Config, record: FigureCache) -> Iterator[RatePoint]:
+        key = self._key(config)
         for size in self.plan.sizes:
             path = self.files / f"{config.run}_{size:g}MiB.lrd"
             if self.plan.anew:
-                words = f"{config.run}, trained for this size in {counted(self._train(config, size, path), 'step')}"
+                yield from self._once(record, path.name, key, [path], self._anew, config, size, path, record, key)
             else:
-                wanted = Wanted(size, option="--sizes")
-                made = compress(config, self.root, wanted, folder.latest_checkpoint(), path)
-                _log.info("%s", made.text())
-                words = f"{config.run}, {counted(made.steps, 'step')} of compression"
-            yield self._student(config, path, words, path.stat().st_size)
-        path = folder.latest_checkpoint()
+                yield from self._once(record, path.name, key, [path], self._compressed, config, size, path)
+        yield from self._once(record, config.run, key, [], self._as_trained, config)
+
+    def _compressed(self, config: Config, size: float, path: Path) -> Iterator[RatePoint]:
+        wanted = Wanted(size, option="--sizes")
+        made = compress(config, self.root, wanted, RunFolder(config, self.root).latest_checkpoint(), path)
+        _log.info("%s", made.text())
+        words = f"{config.run}, {counted(made.steps, 'step')} of compression"
+        yield self._student(config, path, words, path.stat().st_size)
+
+    def _as_trained(self, config: Config) -> Iterator[RatePoint]:
+        path = RunFolder(config, self.root).latest_checkpoint()
         weights = load_checkpoint(path, "cpu")["student"]["weights"]
         size = sum(weight.numel() * 4 for weight in weights.values())
         yield self._student(config, path, f"{config.run}, float32 weights", size)
 
-    def _train(self, config: Config, size: float, path: Path) -> int:
-        """Trains a student whose file has this size, MiB, and puts it at ``path``; returns how many steps it took."""
-        config = self._of_size(config, size)
-        if (status := train_and_evaluate(config, self.root)) > _LAST_OF_OWN:
+    def _anew(self, config: Config, size: float, path: Path, record: FigureCache, key: str) -> Iterator[RatePoint]:
+        """A student trained for a file of this size, MiB, put at ``path``; one that was begun is gone on with."""
+        own, begun = self._of_size(config, size), f"{path.name} begun"
+        folder = RunFolder(own, self.root)
+        # The folder may hold an earlier run's files until training has begun.
+        is_begun = record.get(begun, key) and folder.config_yaml.is_file()
+        is_begun = is_begun and folder.config_yaml.read_text(encoding="utf-8") == to_yaml(own)
+        record.put(begun, key, True)
+        if (status := train_and_evaluate(own, self.root, "auto" if is_begun else None)) > _LAST_OF_OWN:
             raise Stopped(status - _LAST_OF_OWN)
-        checkpoint = RunFolder(config, self.root).latest_checkpoint()
+        checkpoint = folder.latest_checkpoint()
         write_atomically(path, checkpoint.with_suffix(".lrd").read_bytes())
-        return load_checkpoint(checkpoint, "cpu")["step"]
+        steps = counted(load_checkpoint(checkpoint, "cpu")["step"], "step")
+        yield self._student(config, path, f"{config.run}, trained for this size in {steps}", path.stat().st_size)
 
     def _of_size(self, config: Config, size: float) -> Config:
         """The config of a run that ends with a file of this size, MiB."""
         settings = config.model_dump(mode="json")
         settings["run"] = f"{config.run}_{size:g}MiB"
         settings["compact"]["target_mib"] = size
-        settings["train"]["max_seconds"] = _seconds_of(config)
+        settings["train"]["max_seconds"] = seconds_of(config)
         return validate(Config, settings, {}, "--anew")
 
     def _student(self, config: Config, path: Path, words: str, size: int) -> RatePoint:
@@ -236,14 +279,17 @@ class RateStudy:
         return self._measured(f"student {model.student.kind}", words, size, render)
 
     def _forms(self, gaussians: Gaussians, name: str, words: str) -> Iterator[RatePoint]:
-        for form in (*FORMS, ".sog") if self.plan.sog else FORMS:
-            path = self.files / f"{name}{form}"
-            if form == ".sog":
+        for path in self._paths(name):
+            if path.suffix == ".sog":
                 _run([*self.plan.sog, str(path.with_suffix(".ply")), str(path)], path)
             else:
                 write_gaussians(path, gaussians)
             words_of_all = f"{words} ({len(gaussians):,})"
-            yield self._measured(form, words_of_all, path.stat().st_size, self._drawn(read_gaussians(path)))
+            yield self._measured(path.suffix, words_of_all, path.stat().st_size, self._drawn(read_gaussians(path)))
+
+    def _paths(self, name: str) -> list[Path]:
+        """Of a teacher's forms."""
+        return [self.files / f"{name}{form}" for form in ((*FORMS, ".sog") if self.plan.sog else FORMS)]
 
     def _drawn(self, gaussians: Gaussians) -> _Frame:
         rasterizer = self.source.rasterizer(gaussians)
@@ -273,35 +319,8 @@ class RateStudy:
             for name, every in found.items()
         }
         point = RatePoint(form, words, size, figures, frames_per_second(seconds))
-        _log.info("%s, %s: %.3f MiB, %.2f dB", form, words, size / MIB, point.psnr("teacher"))
+        _log.info("%s", point.text())
         return point
-
-    def _contribution(self, gaussians: Gaussians) -> Tensor:
-        """(N,) blending weight over the training views, pixels."""
-        views = self.teacher.views
-        cameras = views.cameras[views.training_frames]
-        rasterizer = self.source.rasterizer(gaussians)
-        return contribution(rasterizer, len(gaussians), self.drawing.fine(cameras)).total
-
-    def _fit(self, start: Gaussians, degree: int) -> tuple[Gaussians, str]:
-        """Gaussians fitted on, none added and none taken away, and how long."""
-        config, plan = self.config, self.plan
-        seconds = _seconds_of(config) if plan.fit_seconds is None else plan.fit_seconds
-        alike = {"max_gaussians": len(start), "grow_until": 0.0, "prune_until": 0.0, "coarse_levels": 0}
-        alike |= {"sh_degree": degree, "sh_degree_every": 0.0, "checkpoint_every": None, "checkpoint_minutes": None}
-        time = {"max_seconds": seconds} | ({} if plan.fit_steps is None else {"max_steps": plan.fit_steps})
-        settings, pictures = config.fitting.model_copy(update=alike | time), Pictures(self.taught.views, 0)
-        extent = scene_extent(pictures.cameras(0), self.teacher.box)
-        if self.taught.images is not None:
-            images = Pictures(self.taught.images, 0)
-            pictures = MixedPictures(pictures, images, config.data.ground_truth.weight)
-        background = config.render.background_rgb
-        device, drawing = fitting_device(config), self.taught.drawing or self.drawing
-        fit = TeacherFit(settings, pictures, start, extent, background, config.seed, device, drawing)
-        fit.run(self.folder, lambda fit: None)
-        if fit.stopped_by is not None:
-            raise KeyboardInterrupt
-        return fit.model.snapshot(), f"fitted on for {counted(fit.progress.step, 'step')}"
 
     def _write(self, points: Sequence[RatePoint], command: str) -> None:
         cameras, folder = self.teacher.views.cameras, self.folder.results
@@ -314,10 +333,8 @@ class RateStudy:
         write_csv(folder / "table.csv", rows_of(points), COLUMNS)
 
 
-def _seconds_of(config: Config) -> float | None:
-    """What a student gets for training and compression; None where steps alone end training."""
-    limit = config.train.max_seconds
-    return None if limit is None else limit + config.compact.seconds
+def _words_of(kept: float) -> str:
+    return f"{100 * kept:g} % of the Gaussians"
 
 
 def _run(command: list[str], made: Path) -> None:

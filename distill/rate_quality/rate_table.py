@@ -41,6 +41,10 @@ class RatePoint:
         """dB against a reference that there is."""
         return self.figures[reference]["psnr"]
 
+    def text(self) -> str:
+        """A line for a person."""
+        return f"{self.form}, {self.what}: {self.size / MIB:.3f} MiB, {self.psnr('teacher'):.2f} dB"
+
 
 def pareto(points: Sequence[RatePoint], reference: str) -> list[RatePoint]:
     """The points no smaller or equal one of which is as good in PSNR, from small to large."""

@@ -4,6 +4,7 @@ import io
 import json
 import shlex
 import shutil
+import signal
 import sys
 from contextlib import redirect_stdout
 from types import SimpleNamespace
@@ -13,7 +14,10 @@ import numpy as np
 import pytest
 
 from distill.model.checkpoint import load_checkpoint
+from distill.rate_quality import rate_study
+from distill.training.trainer import Trainer
 from scene.images import read_image, write_image
+from teacher.fitting.fit import TeacherFit
 from teacher.gaussian_files import read_gaussians, write_gaussians
 from teacher.gaussian_files.ply import write_ply
 from teacher.rasterizer import Rasterizer
@@ -112,6 +116,61 @@ def test_a_student_is_trained_for_each_size_where_that_is_wanted(trained):
         made = (results / f"first_{size}MiB/checkpoints/step_000030.lrd").read_bytes()
         assert made == (results / f"first_rates/files/first_{size}MiB.lrd").read_bytes()
         assert 0.9 * size * 2**20 < len(made) == int(row["bytes"]) <= size * 2**20
+
+
+def test_a_study_that_was_stopped_goes_on_from_what_it_has_measured(trained, monkeypatch, capsys, caplog):
+    command, folder = arguments(trained, *FEW, "--fit-steps", "3"), trained.parent / "results/toy/first_rates"
+    caplog.set_level("INFO")
+
+    def known() -> int:
+        """Runs it; how many of the files it had measured before."""
+        caplog.clear()
+        assert main(command) == 0
+        return caplog.text.count("measured before")
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(TeacherFit, "run", lambda fit, *_: setattr(fit, "stopped_by", signal.SIGTERM))
+        assert main(command) == 128 + signal.SIGTERM
+    assert "run it again to go on" in capsys.readouterr().err
+    before = figures_in(folder)
+    with monkeypatch.context() as again:
+        again.delattr(rate_study, "compress")
+        assert known() == len(before)
+    whole = figures_in(folder)
+    assert before.items() < whole.items() and len(whole) == len(before) + 3
+    (folder / "files/kept0.5.npz").unlink()
+    assert known() == len(whole) - 3 and (folder / "files/kept0.5.npz").is_file()
+    write_ply(trained.parent / "point_cloud.ply", block_of_gaussians().scaled(0.24))  # another teacher than before
+    assert known() == 0
+
+
+def figures_in(folder):
+    """What the table of a study says of each file, by the form and how it was made; the front is of all of them."""
+    rows = csv_rows(folder / "table.csv")
+    own = [{name: value for name, value in row.items() if not name.startswith("pareto")} for row in rows]
+    return {(row["form"], row["what"]): row for row in own}
+
+
+def test_a_student_that_is_trained_for_a_size_is_gone_on_with(trained, monkeypatch):
+    train, take, begun = rate_study.train_and_evaluate, Trainer.take_step, []
+
+    def noted(config, root, resume):
+        begun.append((config.run, resume))
+        return train(config, root, resume)
+
+    def stopped(trainer):
+        if trainer.config.run == "first_0.01MiB" and trainer.progress.step == 10:
+            signal.raise_signal(signal.SIGINT)
+        return take(trainer)
+
+    monkeypatch.setattr(rate_study, "train_and_evaluate", noted)
+    options = ("--anew", "--sizes", "0.006,0.01", "--set", "train.max_steps=30", "--set", "compact.share=0.9")
+    command = arguments(trained, *options, "--keep", "0.5", "--sh", "0", "--fit-steps", "3")
+    with monkeypatch.context() as stopping:
+        stopping.setattr(Trainer, "take_step", stopped)
+        assert main(command) == 130
+    assert main(command) == 0
+    assert begun == [("first_0.006MiB", None), ("first_0.01MiB", None), ("first_0.01MiB", "auto")]
 
 
 @pytest.mark.parametrize("supersample", [1, 3])
