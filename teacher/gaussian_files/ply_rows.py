@@ -6,6 +6,7 @@ For scenes that memory does not hold. Rows are copied as they are, whatever else
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from kernels.gaussians.covariances import gaussian_covariances
+from machine.files import atomic_path
 from scene.world_offset import Offset, moved_positions
 from settings.errors import InputError
 from teacher.gaussian_files.checks import checked_gaussians
@@ -78,27 +80,30 @@ class PlyRows:
             yield part, Reach(*(means + sign * deviations * deviation for sign in (-1, 1)))
 
     def copy_to(self, paths: Sequence[Path], chosen: Iterable[tuple[slice, np.ndarray]]) -> list[int]:
-        """Copies rows to new PLYs with the same properties and comments; returns how many each has.
+        """Copies rows to new PLYs with the same properties and comments, all whole or none; returns how many each has.
 
         Args:
             chosen: some rows, and (rows, paths) bool: the files that each of them goes to.
         """
         counts = [0] * len(paths)
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self._header_of(0))
-        for part, belongs in chosen:
-            numbers, files = belongs.nonzero()
-            order = files.argsort(kind="stable")  # by file, and in each as they were
-            numbers, starts = numbers[order], np.searchsorted(files[order], np.arange(len(paths) + 1))
-            for index in np.diff(starts).nonzero()[0]:
-                rows = self._rows[part][numbers[starts[index] : starts[index + 1]]]
-                counts[index] += len(rows)
-                with open(paths[index], "ab") as file:  # one at a time: there may be more than a process may have open
-                    file.write(rows.tobytes())
-        for path, count in zip(paths, counts, strict=True):
-            with open(path, "r+b") as file:
-                file.write(self._header_of(count))
+        with ExitStack() as stack:
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = [stack.enter_context(atomic_path(path)) for path in paths]
+            for path in temporary:
+                path.write_bytes(self._header_of(0))
+            for part, belongs in chosen:
+                numbers, files = belongs.nonzero()
+                order = files.argsort(kind="stable")  # by file, and in each as they were
+                numbers, starts = numbers[order], np.searchsorted(files[order], np.arange(len(paths) + 1))
+                for index in np.diff(starts).nonzero()[0]:
+                    rows = self._rows[part][numbers[starts[index] : starts[index + 1]]]
+                    counts[index] += len(rows)
+                    with open(temporary[index], "ab") as file:  # one at a time: there may be more than may be open
+                        file.write(rows.tobytes())
+            for path, count in zip(temporary, counts, strict=True):
+                with open(path, "r+b") as file:
+                    file.write(self._header_of(count))
         return counts
 
     def _header_of(self, count: int) -> bytes:

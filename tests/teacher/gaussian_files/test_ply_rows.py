@@ -32,6 +32,16 @@ def test_rows_are_copied_to_files_that_read_as_the_same_gaussians(ply, tmp_path,
     assert read_header(paths[0]).comments == ("fitted_width 640",)
 
 
+def test_files_of_rows_are_all_there_when_they_are_whole(ply, tmp_path):
+    def chosen():
+        yield slice(0, 5), np.ones((5, 2), dtype=bool)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        PlyRows(ply).copy_to([tmp_path / "parts/0.ply", tmp_path / "parts/1.ply"], chosen())
+    assert not any((tmp_path / "parts").iterdir())
+
+
 def test_reach_is_that_of_the_ellipsoids_less_the_offset(ply, tmp_path):
     whole = read_ply(ply)
     axes = whole.half_axes().double().square().sum(2).sqrt()
