@@ -59,9 +59,13 @@ def contents(folder: Path) -> str:
     return ", ".join(names[:_NAMED]) + more or "an empty folder"
 
 
-def remove_litter(folder: Path) -> None:
-    """Deletes the temporary files that killed processes left anywhere in a folder."""
-    for path in folder.rglob(".*.tmp*"):
+def remove_litter(folder: Path, below: bool = True) -> None:
+    """Deletes the temporary files that killed processes left in a folder.
+
+    Args:
+        below: in those within it too.
+    """
+    for path in (folder.rglob if below else folder.glob)(".*.tmp*"):
         named = _LITTER.fullmatch(path.name)
         if named is not None and (int(named[1]) == os.getpid() or not _is_alive(int(named[1]))):
             with suppress(OSError):

@@ -14,7 +14,7 @@ from distill.city.manifest import Block, Manifest, StudentFile, read_manifest, w
 from distill.executors import run
 from distill.executors.job import PROGRAM, Job, JobState, Phase
 from distill.reports.markdown_table import markdown_table
-from machine.files import read_csv, write_atomically
+from machine.files import read_csv, remove_litter, write_atomically
 from machine.memory import MIB
 from machine.run_folder import CITY_MANIFEST, RunFolder
 from machine.run_identity import RunIdentity
@@ -38,6 +38,8 @@ def open_city(config: Config, folder: Path, resume: bool) -> Manifest:
     Raises:
         InputError: as ``cut_city``; there is one and it is not to be gone on with, or it was made with other settings.
     """
+    for part in (folder, *folder.glob("blocks/*")):
+        remove_litter(part, below=False)  # runs, which may be under way on another machine, do so themselves
     if not (folder / CITY_MANIFEST).is_file():
         start = time.perf_counter()
         manifest = cut_city(config, folder)

@@ -43,6 +43,16 @@ def block_config(manifest, name):
     return load_config(manifest.path(f"blocks/{name}/config.yaml"), assets=manifest.folder)
 
 
+def test_what_a_killed_process_left_is_deleted_but_in_the_blocks_own_runs(tmp_path):
+    folder = tmp_path / "city"
+    left = [folder / part / ".x.4194400.0.tmp.ply" for part in (".", "blocks/b000", "blocks/b000/run/results/toy/b000")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    open_city(toy_city(tmp_path), folder, resume=False)
+    assert [path.exists() for path in left] == [False, False, True]
+
+
 @pytest.mark.parametrize("pairs", [cutting._PAIRS, 100])
 def test_a_block_is_given_what_reaches_into_it_and_who_sees_it(tmp_path, monkeypatch, caplog, pairs):
     monkeypatch.setattr(cutting, "_PAIRS", pairs)
