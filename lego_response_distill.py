@@ -53,7 +53,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit status (see ``ExitCode``)."""
     arguments = parse_arguments(argv)
-    going_on = "--resume auto goes on from the run's latest checkpoint, if there is one."
+    trains = not (arguments.dry_run or arguments.eval_only)
+    going_on = "--resume auto goes on from the run's latest checkpoint, if there is one." if trains else ""
     return run_command(lambda: _work(arguments), arguments.debug, together=True, going_on=going_on)
 
 

@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     chosen = parse_arguments(arguments)
     going_on = "--resume goes on with the city in its folder, if there is one."
-    return run_command(lambda: _work(chosen), chosen.debug, "interrupted; --resume goes on", going_on=going_on)
+    return run_command(lambda: _work(chosen), chosen.debug, going_on=going_on)
 
 
 def _work(chosen: argparse.Namespace) -> int:

@@ -52,11 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         print(describe_fit(*asked))
         return ExitCode.DONE
 
-    return run_command(
-        work,
-        arguments.debug,
-        going_on="--resume goes on from the run's last state, if there is one.",
-    )
+    going_on = "" if arguments.dry_run else "--resume goes on from the run's last state, if there is one."
+    return run_command(work, arguments.debug, going_on=going_on)
 
 
 if __name__ == "__main__":

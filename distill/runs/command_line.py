@@ -183,7 +183,7 @@ def run_command(
         debug: let errors through, so that their traceback shows, and tell what is logged for that alone.
         interrupted: what to say after a signal that asks it to stop.
         together: whether the processes that torchrun has started do this work together, see ``machine.ranks``.
-        going_on: how it goes on after a full disk, a sentence, where running it again begins anew.
+        going_on: how it goes on after that, or after a full disk, a sentence, where running it again begins anew.
     """
     with forgiving_output() as stdout, signals_stop():
         handler = logging.StreamHandler(sys.stderr)
@@ -194,6 +194,7 @@ def run_command(
             logging.getLogger(library).setLevel(logging.WARNING)
         logging.getLogger("distill").setLevel(logging.DEBUG if debug else logging.NOTSET)
         warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
+        interrupted += going_on and f". {going_on}"
         status = _status_of((lambda: _together(work)) if together else work, debug, interrupted, going_on)
         ranks.leave(status)
         stdout.flush()

@@ -175,6 +175,13 @@ def test_a_killed_run_leaves_the_last_checkpoint_and_a_readable_csv(tmp_path) ->
     assert main(arguments(config, "--eval-only")) == 0
 
 
+@pytest.mark.parametrize(("more", "told"), [((), ". --resume auto goes on from"), (("--eval-only",), "\n")])
+def test_ctrl_c_before_or_after_training_says_how_to_go_on(tmp_path, capsys, monkeypatch, more, told):
+    monkeypatch.setattr("lego_response_distill._work", lambda _: signal.raise_signal(signal.SIGINT))
+    assert main(["--config", str(tmp_path / "none.yaml"), *more]) == 130
+    assert capsys.readouterr().err.startswith(f"interrupted{told}")
+
+
 def test_a_signal_while_a_kernel_compiles_is_an_interruption(capsys):
     def work():
         ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))()  # llvmlite calls back like this
