@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
@@ -153,8 +154,9 @@ class Rasterizer:
         """Where the images are."""
         tensors = gaussians.means, gaussians.covariances(), gaussians.opacities, gaussians.sh
         self._tensors = tuple(tensor.to(self.device) for tensor in tensors)
-        self._half_axes = gaussians.half_axes()
-        self._threads = threads
+        self._gaussians, self._threads = gaussians, threads
+        self._half_axes: Tensor | None = None
+        self._lock = threading.Lock()  # threads that each look at a view ask for them at once
 
     def redrawn(self, drawing: Drawing) -> Rasterizer:
         """The same Gaussians drawn another way."""
@@ -209,7 +211,7 @@ class Rasterizer:
             opacities = opacities.masked_fill(self.straddles, 0.0)
         return sight(
             means,
-            self._half_axes,
+            self.half_axes,
             covariances,
             opacities,
             self._view(cameras, index),
@@ -220,6 +222,14 @@ class Rasterizer:
             implementation="torch" if self.implementation == "torch" else "auto",
             threads=self._threads,
         )
+
+    @property
+    def half_axes(self) -> Tensor:
+        """Of the Gaussians; of no use to pictures, and most of what making a rasterizer would take."""
+        with self._lock:
+            if self._half_axes is None:
+                self._half_axes = self._gaussians.half_axes()
+            return self._half_axes
 
     @cached_property
     def _on_cpu(self) -> tuple[Tensor, Tensor, Tensor]:

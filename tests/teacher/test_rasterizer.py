@@ -1,6 +1,8 @@
 """The rasteriser as the teacher sees it: cameras in, images out."""
 
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -63,6 +65,22 @@ def test_with_a_clip_rays_are_blocked_by_gaussians_that_are_whole_in_it(lower, b
     drawing = Drawing(clip=SceneBox((-1.0, -1.0, lower), (1.0, 1.0, 1.0)))
     reach = Rasterizer(wide, "torch", drawing=drawing).sight(cameras(), 0, blocked=0.5)
     assert (2.4 < reach[10, 15] < 3.7) if blocks else reach.isinf().all()
+
+
+def test_half_axes_are_found_once_by_whichever_thread_first_asks_where_rays_end(monkeypatch):
+    half_axes, found = Gaussians.half_axes, []
+
+    def slowly(gaussians):
+        found.append(gaussians)
+        time.sleep(0.05)
+        return half_axes(gaussians)
+
+    monkeypatch.setattr(Gaussians, "half_axes", slowly)
+    rasterizer = Rasterizer(one_gaussian([0.0, 0.0, 0.0]), "torch")
+    assert rasterizer.render(cameras(), 0).alpha.any() and not found
+    with ThreadPoolExecutor(4) as pool:
+        reaches = [*pool.map(lambda _: rasterizer.sight(cameras(), 0, blocked=0.5), range(4))]
+    assert len(found) == 1 and all(torch.equal(reach, reaches[0]) for reach in reaches)
 
 
 def test_a_batch_is_the_single_images_stacked():
