@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from scene.cameras import Cameras, join_cameras
 from scene.cells import CellGrid
@@ -60,6 +62,8 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
             return Sight(cells=None, reach=None)
         return None if views.distance is None else sight_of_depth(views, frames, grid)
     drawing = drawing_of(config, teacher)
+    if (seen := _seen_in_finer(config, teacher, grid, drawing)) is not None:
+        return seen
     rasterizer = Rasterizer(teacher.gaussians, "cpu", threads=1, drawing=drawing)
     cameras = teacher.training_cameras.to(torch.device("cpu"))
     least = config.occupancy.least_weight * opacity_scale(teacher.gaussians)
@@ -82,6 +86,37 @@ def _look(config: Config, teacher: Teacher, grid: CellGrid) -> Sight | None:
         return replace(sight, image_reach=sight.reach)
     images = sight_of_gaussians(rasterizer, of_images, grid, least)
     return Sight(torch.maximum(sight.cells, images.cells), sight.reach, images.reach)
+
+
+def _seen_in_finer(config: Config, teacher: Teacher, grid: CellGrid, drawing: Drawing) -> Sight | None:
+    """What the teacher sees by what it sees in wider pictures, which will be asked for too; None: there are no such
+    pictures, or its Gaussians are drawn at another size for them.
+    """
+    finer = teacher.finer
+    if finer is None or teacher.poses is not None:
+        return None
+    finer.stored_drawing, scale = teacher.stored_drawing, finer.views.cameras.width // teacher.views.cameras.width
+    other = drawing_of(config, finer)
+    own, others = _looked_from(teacher, drawing), _looked_from(finer, other)
+    width = own[0].width
+    if not all(map(Cameras.same_as, own, others)) or other.dilation(width) != drawing.dilation(width):
+        return None
+    sight = teacher_sight(config, finer, grid)
+
+    def coarser(reach: Tensor | None) -> Tensor | None:
+        if reach is None:
+            return None
+        return torch.stack([F.max_pool2d(view.float()[None], scale)[0].half() for view in reach])
+
+    reach = coarser(sight.reach)
+    return Sight(sight.cells, reach, reach if sight.image_reach is sight.reach else coarser(sight.image_reach))
+
+
+def _looked_from(teacher: Teacher, drawing: Drawing) -> list[Cameras]:
+    """The cameras that are trained on, of views and of images, at the size that Gaussians are drawn at."""
+    images = teacher.images
+    cameras = [teacher.training_cameras, *([] if images is None else [images.cameras[~images.holdout]])]
+    return [drawing.fine(each).to(torch.device("cpu")) for each in cameras]
 
 
 def _with_first(cameras: Cameras, teacher: Teacher) -> Cameras:

@@ -11,8 +11,9 @@ import torch
 from scene.cells import CellGrid
 from settings.errors import InputError
 from settings.loading import load_config
-from teacher.sources import load_teacher, teacher_sight
+from teacher.sources import finer_teacher, load_teacher, supersample_of, teacher_sight
 from teacher.sources.occupied_cells import cells_of_gaussians
+from teacher.views import sight as views_sight
 from teacher.views.lazy_pictures import PictureStore
 from tests.toy_scene import BOTH_SPLITS, FRAMES, SIZE, add_training_split, write_toy_scene
 
@@ -41,6 +42,31 @@ def test_gaussians_guide_the_views_that_are_trained_on(toy, kind) -> None:
     assert sight.reach.isfinite().any() and sight.reach.isinf().any()
     # The inside of an opaque block does not show.
     assert 0 < sight.cells.sum() < reached.sum()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "times"),
+    [
+        (("teacher.kind=gaussians", "data.resolution=12"), 1),
+        (("teacher.kind=views", "data.resolution=12"), 1),
+        (("teacher.kind=gaussians", "data.resolution=12", "data.ground_truth={split: train, weight: 0.5}"), 1),
+        (("teacher.kind=views", "data.resolution=8"), 2),  # drawn at 24 pixels, and at 32 for pictures of 16
+    ],
+)
+def test_gaussians_are_looked_at_once_for_a_student_of_finer_pictures(toy, monkeypatch, overrides, times) -> None:
+    looks, reach = [], views_sight.view_reach
+    monkeypatch.setattr(views_sight, "view_reach", lambda *given: looks.append(given) or reach(*given))
+    teacher, grid, alone = sight_of(toy, *overrides)
+    config, count = load_config(toy, ["render.sampling=auto", *overrides], toy.parent), len(looks)
+    teacher.sight = None
+    assert supersample_of(config, teacher) == 2
+    sight = teacher_sight(config, teacher, grid)
+    assert torch.equal(sight.cells, alone.cells) and torch.equal(sight.reach, alone.reach)
+    assert (sight.image_reach is None) == (teacher.images is None)
+    assert sight.image_reach is None or torch.equal(sight.image_reach, alone.image_reach)
+    finer = finer_teacher(config, teacher, 2)
+    assert teacher_sight(config, finer, grid).reach.shape[1:] == (2 * sight.reach.shape[1], 2 * sight.reach.shape[2])
+    assert len(looks) == count + times * count
 
 
 def test_of_a_live_teacher_the_cells_are_known_before_its_views(toy) -> None:
