@@ -107,6 +107,7 @@ class StudyRunner:
             try:
                 status, output = self._execute(run)
             except Stopped as stop:
+                _log.warning("stopped in %s: the same command goes on with it", run.config.run)
                 return stop.status
             remark = last_error(output)
             if status not in _FINISHED or (status == ExitCode.DIVERGED and not remark):

@@ -195,7 +195,7 @@ def test_ctrl_c_leaves_a_table_and_the_next_call_goes_on(tmp_path, monkeypatch, 
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == ExitCode.INTERRUPTED and "Traceback" not in err, err
-    assert "1 of 2 runs finished" in out
+    assert "1 of 2 runs finished" in out and "stopped in arms_long_s0: the same command goes on" in err
     (checkpoint,) = (tmp_path / "results/toy/arms_long_s0/checkpoints").iterdir()
     step = int(checkpoint.stem.removeprefix("step_"))
 
