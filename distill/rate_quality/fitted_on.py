@@ -62,7 +62,8 @@ class PrunedTeacher:
         """(N,) blending weight over the training views, pixels."""
         views, gaussians = self.teacher.views, self.teacher.gaussians
         cameras = views.cameras[views.training_frames]
-        return contribution(self.source.rasterizer(gaussians), len(gaussians), self.drawing.fine(cameras)).total
+        drawn_by = self.source.rasterizer(gaussians)
+        return contribution(drawn_by, len(gaussians), self.drawing.fine(cameras), progress=True).total
 
     def fitted(
         self, kept: float, degree: int, seconds: float | None, steps: int | None, folder: RunFolder

@@ -40,6 +40,7 @@ from machine.files import write_atomically, write_csv
 from machine.fingerprints import cache_key, files_digest
 from machine.interrupts import Stopped
 from machine.run_folder import RunFolder
+from machine.terminal import late_bar
 from scene.frames import refuse_no_holdout
 from settings.config import Config
 from settings.errors import InputError
@@ -309,7 +310,7 @@ class RateStudy:
         timed(render, self.frames[0], self.device)  # the first one compiles, or fills caches
         found: dict[str, list[dict[str, float | None]]] = {name: [] for name in self.references.names}
         seconds = []
-        for index in self.frames:
+        for index in late_bar(self.frames, "measure", unit=" frame"):
             frame, spent = timed(render, index, self.device)
             seconds.append(spent)
             for name, figures in self.references.measure(index, Render.of(frame, spent), None).items():

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from kernels.gaussians.rasterize import rasterize
+from machine.terminal import late_bar
 from scene.cells import CellGrid
 from scene.formats.colmap_model import SparsePoints
 from scene.rays import SceneBox
@@ -130,7 +131,7 @@ def _seen_colors(gaussians: Gaussians, pictures: Pictures, near: float) -> tuple
     """
     covariances, count = gaussians.covariances(), len(gaussians)
     total = torch.zeros(count, 5)
-    for index in range(len(pictures)):
+    for index in late_bar(range(len(pictures)), "first colours", unit=" picture"):
         picture = pictures.level(0)[index].float() / 255
         channels = torch.zeros(count, 5, requires_grad=True)
         view = camera_view(pictures.cameras(0), index)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from kernels.gaussians.gaussian_statistics import CellStatistics, gaussian_statistics, touched_cells
 from kernels.threads import one_torch_thread
+from machine.terminal import late_bar
 from scene.cameras import Cameras
 from scene.cells import CellGrid
 from scene.rays import SceneBox, pixel_width, project
@@ -89,7 +90,7 @@ def cells_of_views(views: TeacherViews, grid: CellGrid) -> Tensor:
     alive = torch.arange(len(centers))
     votes = torch.zeros(len(centers), dtype=torch.uint8)
     reach = grid.cell_size * math.sqrt(3) / 2
-    for frame in views.training_frames.tolist():
+    for frame in late_bar(views.training_frames.tolist(), "empty space", unit=" view"):
         row, col, depth, distance = project(views.cameras, frame, centers[alive])
         row, col = row.floor(), col.floor()
         radii = _footprints(views.cameras, frame, depth, distance, reach)

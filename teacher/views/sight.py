@@ -88,7 +88,8 @@ def sight_of_gaussians(
 
 def sight_of_depth(views: TeacherViews, frames: Sequence[int], grid: CellGrid) -> Sight:
     """From distances alone, for teachers without Gaussians: cells are not known."""
-    reaches = [depth_reach(views.distance[frame], views.coverage[frame], grid.cell_size) for frame in frames]
+    shown = late_bar(frames, "what views see", unit=" view")
+    reaches = [depth_reach(views.distance[frame], views.coverage[frame], grid.cell_size) for frame in shown]
     return Sight(None, torch.stack(reaches))
 
 
