@@ -98,6 +98,11 @@ class Config(Section):
         return LiveConfig() if live is True else live or None
 
     @property
+    def taught_by_images(self) -> bool:
+        """Whether the dataset's images are the teacher: what is measured against it is then against ground truth."""
+        return self.teacher.kind == "images"
+
+    @property
     def renders_in_training(self) -> bool:
         """Whether views are rendered all through training: new ones, or those that memory has no room for."""
         drawn = self.teacher.kind not in ("views", "images")

@@ -200,7 +200,7 @@ def _check_pictures(config: Config, teacher: Teacher) -> bool:
         Whether a border is said to be of another colour.
     """
     is_other = False
-    views, is_read = teacher.views, teacher.stored_renders is not None or config.teacher.kind == "images"
+    views, is_read = teacher.views, teacher.stored_renders is not None or config.taught_by_images
     for one in (views if is_read else None, teacher.images):
         if one is None:
             continue
@@ -211,7 +211,7 @@ def _check_pictures(config: Config, teacher: Teacher) -> bool:
             is_other |= _check_border(pictures, one, chosen, *named)
         else:
             _check_alpha(pictures, one.alpha[chosen].float() / 255, one, chosen, "the pictures")
-    if views.ground_truth is not None and config.teacher.kind != "images":
+    if views.ground_truth is not None and not config.taught_by_images:
         chosen = spread(range(len(views)), _FRAMES)
         truth = views.ground_truth[chosen].float() / 255
         if (truth[..., 3] == 1).all():

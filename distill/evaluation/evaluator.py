@@ -101,7 +101,7 @@ def evaluate(
     frames = measured_frames(views, config.eval)
     nets = {net: metrics.Lpips.load(net, device) for net in config.eval.lpips_nets}
     lpips = {net: model for net, model in nets.items() if model}
-    references = References(views, names, background, lpips, has_teacher=config.teacher.kind != "images")
+    references = References(views, names, background, lpips, has_teacher=not config.taught_by_images)
     job = _Job(render_frame, references, frames, files, device)
     is_kept = identity is not None and ranks.is_first()
     cache = FigureCache(folder.eval / f"{eval_stem(folder, step)}_record.jsonl" if is_kept else None, fresh)
@@ -163,7 +163,7 @@ def teacher_psnr(views: TeacherViews, config: Config) -> float | None:
     Raises:
         InputError: the config asks for a split that ``views`` do not have.
     """
-    if views.ground_truth is None or config.teacher.kind == "images":
+    if views.ground_truth is None or config.taught_by_images:
         return None
     references = References(views, ("ground_truth",), background_of(views, config), {})
     frames = spread(measured_frames(views, config.eval), _TEACHER_FRAMES)
