@@ -98,6 +98,10 @@ class Page:
         for kind in ("rawKeyDown", "keyUp"):
             self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
+    def resize(self, width: int, height: int) -> None:
+        """Gives the window's inside this size, pixels."""
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
     def prefer(self, scheme: str) -> None:
         """``light`` or ``dark``, as a system's setting would."""
         self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])

@@ -6,6 +6,7 @@ content security policy admits nothing but the page's own script and style, and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from itertools import chain
@@ -159,12 +160,17 @@ def _head(index: int, title: str) -> str:
 def _row(row: TableRow) -> str:
     run = row.run
     mark = f' <span class="mark" title="{escape(run.mark[1])}">{escape(run.mark[0])}</span>' if run.mark else ""
-    link = f'<button type="button" class="link" data-run="{escape(run.key)}">{escape(run.name)}</button>{mark}'
+    link = f'<button type="button" class="link" data-run="{escape(run.key)}">{_breakable(run.name)}</button>{mark}'
     figures = "".join(_figure(cell) for cell in row.cells)
     notes = escape("; ".join(row.notes))
     cells = f"<td>{link}</td><td>{escape(run.student or '')}</td>{figures}<td>{escape(row.measured_on)}</td>"
     kind = ' class="worthless"' if run.mark else ""
     return f'<tr data-run="{escape(run.key)}"{kind}>{cells}<td class="notes">{notes}</td></tr>'
+
+
+def _breakable(name: str) -> str:
+    """A name that breaks behind a sign that joins words, where it has to."""
+    return re.sub(r"([_-])(?=.)", r"\1<wbr>", escape(name))
 
 
 def _figure(cell: Cell) -> str:

@@ -1,9 +1,10 @@
 // A plot's frame: linear or logarithmic axes with round ticks, names and units. `at` maps values to its pixels.
 
 const MARGIN = { left: 58, right: 18, top: 14, bottom: 46 };
+const TICK_ROOM = 56; // pixels that a tick's figure wants along its axis
 
-function linearTicks(low, high) {
-  const raw = (high - low) / 6 || 1;
+function linearTicks(low, high, most) {
+  const raw = (high - low) / Math.min(6, most) || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw);
   const ticks = [];
@@ -11,13 +12,16 @@ function linearTicks(low, high) {
   return ticks;
 }
 
-function logTicks(low, high) {
-  if (high / low < 4) return linearTicks(low, high);
-  const ticks = [];
-  const factors = high / low > 300 ? [1] : [1, 2, 5];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
-    for (const factor of factors) ticks.push(factor * 10 ** power);
-  return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
+function logTicks(low, high, most) {
+  if (high / low < 4) return linearTicks(low, high, most);
+  const found = (factors) => {
+    const ticks = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++)
+      for (const factor of factors) ticks.push(factor * 10 ** power);
+    return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
+  };
+  const ticks = [[1, 2, 5], [1, 3]].map(found).find((each) => each.length <= most);
+  return ticks || found([1]);
 }
 
 function axis(values, size, from, log) {
@@ -26,7 +30,14 @@ function axis(values, size, from, log) {
   else { const room = (high - low) * 0.06 || 1; [low, high] = [low >= 0 && low < room ? 0 : low - room, high + room]; }
   const scale = log ? Math.log : (value) => value;
   const share = (value) => (scale(value) - scale(low)) / (scale(high) - scale(low));
-  return { at: (value) => from + size * share(value), ticks: log ? logTicks(low, high) : linearTicks(low, high) };
+  const ticks = (log ? logTicks : linearTicks)(low, high, Math.abs(size) / TICK_ROOM);
+  return { at: (value) => from + size * share(value), ticks };
+}
+
+// A plot is as wide as its place, so that its words stay as large as the page's on a phone too.
+function plotSize(place, widest, tallest) {
+  const width = Math.max(260, Math.min(widest, place.clientWidth || widest));
+  return [width, Math.max(260, Math.min(tallest, Math.round(width * 0.66)))];
 }
 
 function plotFrame(width, height, xs, ys, names, log) {

@@ -13,6 +13,8 @@ function fill(node, attributes, children) {
   node.append(...children);
   return node;
 }
+// Long names break behind a sign that joins words.
+const breakable = (text) => text.split(/(?<=[_/-])/).flatMap((part) => [part, element("wbr")]);
 const element = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 const shape = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 

@@ -46,13 +46,18 @@ function start() {
     tile(worthless, "collapsed, likely blank or far from the teacher", worthless > 0));
   for (const scene of scenes) { // frames trained on flatter
     const sound = data.runs.filter((run) => run.scene === scene && run.psnr !== null && !run.mark && run.measuredOn.startsWith("holdout") && run.stage !== "teacher");
-    if (sound.length) byId("tiles").append(tile(decibels(Math.max(...sound.map((run) => run.psnr))), `best held-out PSNR of ${scene || "no scene"}`));
+    if (!sound.length) continue;
+    const best = sound.reduce((a, b) => (b.psnr > a.psnr ? b : a)); // of views of any width against anything: it says which
+    const where = [best.name, best.measuredOn.replace("holdout, ", "against "), best.width && `${best.width} px wide`].filter(Boolean).join(", ");
+    byId("tiles").append(tile(decibels(best.psnr), `best held-out PSNR of ${scene || "no scene"}: ${where}`));
   }
   document.querySelectorAll(".stage table").forEach(makeSortable);
   document.querySelectorAll(".link").forEach((link) => link.addEventListener("click", () => chooseRun(link.dataset.run, true)));
   byId("chosen").addEventListener("change", () => chooseRun(byId("chosen").value, false));
   for (const id of ["scene", "axis"]) byId(id).addEventListener("change", draw);
   byId("search").addEventListener("input", draw);
+  let width = innerWidth;
+  addEventListener("resize", () => { if (innerWidth !== width) { width = innerWidth; draw(); } });
   draw();
   const first = data.runs.find((run) => run.pictures.length) || data.runs[0];
   if (first) chooseRun(first.key, false);

@@ -9,15 +9,20 @@ function drawCurves(runs) {
   const points = drawn.map((run) => run.curve.psnr.map((psnr, n) => [run.curve[by][n], psnr]).filter((p) => p[0] !== null));
   const all = points.flat();
   const names = [by === "seconds" ? "training time (s)" : "training steps", "batch PSNR (dB)"];
-  const frame = plotFrame(1180, 400, all.map((p) => p[0]), all.map((p) => p[1]), names, false);
+  const [width, height] = plotSize(place, 1180, 400);
+  const frame = plotFrame(width, height, all.map((p) => p[0]), all.map((p) => p[1]), names, false);
   const lines = drawn.map((run, n) => {
+    if (points[n].length === 1) { // a line of one point is nothing to see
+      const [[x, y]] = points[n];
+      return shape("circle", { class: "line", cx: frame.x(x), cy: frame.y(y), r: 3, style: `stroke: ${colour(run)}` });
+    }
     const path = points[n].map((p) => `${frame.x(p[0]).toFixed(1)},${frame.y(p[1]).toFixed(1)}`).join(" ");
     return shape("polyline", { class: "line", points: path, style: `stroke: ${colour(run)}` });
   });
   frame.svg.append(...lines);
   const nearest = (event) => {
     const box = frame.svg.getBoundingClientRect();
-    const [x, y] = [(event.clientX - box.left) * 1180 / box.width, (event.clientY - box.top) * 400 / box.height];
+    const [x, y] = [(event.clientX - box.left) * width / box.width, (event.clientY - box.top) * height / box.height];
     let best = { far: 40 };
     points.forEach((line, run) => line.forEach((p) => {
       const far = Math.hypot(frame.x(p[0]) - x, frame.y(p[1]) - y);
@@ -50,7 +55,8 @@ function drawScatter(id, runs, key, name, unit) {
   const drawn = runs.filter((run) => run.psnr !== null && run[key] > 0);
   if (!drawn.length) return place.replaceChildren(nothing(`No run has PSNR and ${name}.`));
   const names = [`${name} (${unit}, logarithmic)`, "PSNR (dB)"];
-  const frame = plotFrame(580, 380, drawn.map((run) => run[key]), drawn.map((run) => run.psnr), names, true);
+  const [width, height] = plotSize(place, 580, 380);
+  const frame = plotFrame(width, height, drawn.map((run) => run[key]), drawn.map((run) => run.psnr), names, true);
   const stages = Object.keys(data.stages);
   for (const run of drawn) {
     const point = shape("path", {
@@ -66,7 +72,7 @@ function drawScatter(id, runs, key, name, unit) {
   }
   if (drawn.length <= 8)
     for (const run of drawn) {
-      const right = frame.x(run[key]) > 400;
+      const right = frame.x(run[key]) > 0.6 * width;
       const at = { x: frame.x(run[key]) + (right ? -9 : 9), y: frame.y(run.psnr) + 4, "text-anchor": right ? "end" : "start" };
       frame.svg.append(shape("text", at, run.name));
     }

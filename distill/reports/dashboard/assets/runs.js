@@ -65,8 +65,8 @@ function drawGallery(runs) {
   shown.sort((a, b) => (psnr(a) === psnr(b) ? 0 : psnr(a) - psnr(b)));
   const tiles = shown.map((run) => {
     const shot = run.pictures[0];
-    const words = [element("span", {}, run.key), element("br"), shot.psnr === null ? `frame ${shot.frame}` : decibels(shot.psnr)];
-    const tile = element("button", { type: "button" }, picture(shot.uris[1], shot.width, "student"), ...words);
+    const words = [element("span", {}, ...breakable(run.key)), element("br"), shot.psnr === null ? `frame ${shot.frame}` : decibels(shot.psnr)];
+    const tile = element("button", { type: "button" }, picture(shot.uris[1], shot.width, run.references[1]), ...words);
     tile.addEventListener("click", () => chooseRun(run.key, true));
     return tile;
   });

@@ -111,3 +111,21 @@ def test_in_a_browser(toy_page, tmp_path_factory) -> None:
         assert page.evaluate("window.hacked") is None
         assert page.errors == []
         assert [url for url in page.requests if not url.startswith(("data:", toy_page.as_uri()))] == []
+
+
+@needs_browser
+def test_on_a_phone_nothing_is_cut_off_and_plots_have_words_as_large_as_the_page(toy_page, tmp_path) -> None:
+    """The widest run's name, and a run whose log has one row: its curve is a dot."""
+    write_run(tmp_path, "one_" + 40 * "x", rows=1)
+    toy_page.write_text(_page(tmp_path), encoding="utf-8")
+    with Page(BROWSER, toy_page, tmp_path / "browser") as page:
+        assert page.evaluate("document.querySelectorAll('#curves circle').length") == 1
+        for width in (390, 1400):
+            page.resize(width, 844)
+            drawn = "document.querySelector('#curves svg').viewBox.baseVal.width"
+            wanted = "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+            page.evaluate(wanted)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            scale = page.evaluate(f"document.querySelector('#curves svg').getBoundingClientRect().width / {drawn}")
+            assert scale == pytest.approx(1, abs=0.01), width
+        assert page.errors == []
