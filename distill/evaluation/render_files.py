@@ -110,7 +110,8 @@ def write_gallery(
             stale.unlink()
     judged = _judged_frames(frame_rows)
     reference = judged[0]["reference"]
-    reference_name = reference.replace("_", " ")
+    is_taught_by_images = reference == "teacher" and not references.has_teacher
+    reference_name = "images" if is_taught_by_images else reference.replace("_", " ")
 
     def target(row: Row) -> np.ndarray:
         return references.image(row["frame"], reference)

@@ -82,8 +82,7 @@ def _run_data(run: Run, pictures: Sequence[tuple[Picture, Panels | None]]) -> di
 
 
 def _panel_names(run: Run) -> list[str]:
-    reference = str(run.latest.judged.get("reference") or "teacher") if run.latest else "teacher"
-    return [reference.replace("_", " "), "fitted teacher" if run.stage == "teacher" else "student", "error"]
+    return [run.reference or "teacher", "fitted teacher" if run.stage == "teacher" else "student", "error"]
 
 
 def _picture_data(evaluation: Evaluation, picture: Picture, panels: Panels) -> dict[str, Any]:

@@ -132,6 +132,14 @@ class Run:
         return value if isinstance(value, float) else None
 
     @property
+    def reference(self) -> str | None:
+        """What it is judged against, in words; the teacher of a control is the dataset's images."""
+        name = self.latest.judged.get("reference") if self.latest else None
+        if name is None:
+            return None
+        return "images" if self.stage == "control" and name == "teacher" else str(name).replace("_", " ")
+
+    @property
     def gap_to_blank(self) -> float | None:
         """dB above the best single-colour picture."""
         psnr, blank = self.figure("psnr"), self.figure("psnr_blank")

@@ -140,9 +140,9 @@ def measured_on(run: Run) -> str:
     """``holdout, teacher, on white``, as far as the CSV says."""
     row = run.latest.judged if run.latest else {}
     background = row.get("background")
-    words = (row.get("split"), row.get("reference"), background and f"on {background}")
+    words = (row.get("split"), run.reference, background and f"on {background}")
     words = (*words, None if run.is_comparable else "in linear RGB")
-    return ", ".join(str(word).replace("_", " ") for word in words if word)
+    return ", ".join(str(word) for word in words if word)
 
 
 def _rows(runs: Sequence[Run]) -> list[TableRow]:

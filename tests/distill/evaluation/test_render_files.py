@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import imageio.v3 as iio
 import numpy as np
+import pytest
 import torch
 
 from distill.evaluation import metrics
@@ -51,6 +52,22 @@ def test_pictures_on_disk(setup, monkeypatch):
         "step_020000_x_contact_sheet.png",
     }
     assert len(list(folder.eval.glob("step_030000*"))) == 8
+
+
+@pytest.mark.parametrize(("kind", "name"), [("bricks", "teacher"), ("images", "images")])
+def test_what_a_student_is_compared_with_has_its_own_name(setup, monkeypatch, kind, name):
+    labels = []
+
+    def sheet(pairs, below, columns):
+        labels.extend(below)
+        return contact_sheet(pairs, below, columns)
+
+    monkeypatch.setattr("distill.evaluation.render_files.contact_sheet", sheet)
+    views = make_views()
+    config, folder = setup()
+    teacher = config.teacher.model_copy(update={"kind": kind})
+    evaluate(with_noise(views, lambda i: 0.1), views, config.model_copy(update={"teacher": teacher}), 1, folder, CPU)
+    assert all(f": {name} | student, " in label for label in labels) and len(labels) == 3
 
 
 def test_a_student_of_nan_is_reported(setup, caplog):

@@ -45,6 +45,11 @@ def test_runs_measured_otherwise_do_not_compete(tmp_path) -> None:
     assert "**35.00**" not in _markdown(tmp_path) and "35.00" in _markdown(tmp_path)
 
 
+def test_the_teacher_of_a_control_is_the_images(tmp_path) -> None:
+    write_run(tmp_path, "plain", config={"teacher": {"kind": "images"}})
+    assert "| holdout, images |" in _markdown(tmp_path) and "holdout, teacher" not in _markdown(tmp_path)
+
+
 def test_no_runs(tmp_path) -> None:
     assert "No runs yet." in _markdown(tmp_path)
 
