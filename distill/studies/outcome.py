@@ -52,7 +52,7 @@ def read_outcome(run: PlannedRun, root: Path, status: str, remark: str, metrics:
     folder = RunFolder(run.config, root)
     figures = {} if status == "diverged" else _training(folder)
     if figures:
-        figures |= _evaluation(folder.eval_csv(int(figures[STEPS])), metrics)
+        figures |= _evaluation(folder.eval_csv(int(figures[STEPS])), metrics, run.config.taught_by_images)
     return Outcome(run.arm, run.budget, run.seed, status, figures, remark, _made_with(folder))
 
 
@@ -69,15 +69,18 @@ def _training(folder: RunFolder) -> dict[Figure, float]:
         raise InputError(path, "rows", found, "rows of training figures", _AGAIN) from error
 
 
-def _evaluation(path: Path, metrics: Sequence[str]) -> dict[Figure, float]:
+def _evaluation(path: Path, metrics: Sequence[str], taught_by_images: bool) -> dict[Figure, float]:
+    """The figures on held-out frames. An arm whose teacher is the images has ground truth alone: beside other arms'
+    figures to their teacher its own would look like figures to the same pictures."""
     figures: dict[Figure, float] = {}
     for row in _rows(path):
         if row.get("split") != "holdout":
             continue
         for metric in metrics:
             cell = row.get(metric)
+            reference = "ground_truth" if taught_by_images else row["reference"]
             if cell:
-                figures[(metric, "" if metric == "avg_fps" else row["reference"])] = float(cell)
+                figures[(metric, "" if metric == "avg_fps" else reference)] = float(cell)
     return figures
 
 

@@ -11,21 +11,22 @@ from settings.sections import FolderName, FromList, Section, distinct, problem
 
 
 class Metric(NamedTuple):
-    """How a column of an evaluation CSV is compared and written."""
+    """How a column of an evaluation CSV is called in a study's table, compared and written."""
 
+    title: str
     higher_is_better: bool
     digits: int
 
 
 METRICS = {
-    "psnr": Metric(True, 2),
-    "ssim": Metric(True, 4),
-    "psnr_foreground": Metric(True, 2),
-    "lpips_vgg": Metric(False, 4),
-    "lpips_alex": Metric(False, 4),
-    "depth_abs": Metric(False, 4),
-    "alpha_iou": Metric(True, 4),
-    "avg_fps": Metric(True, 1),
+    "psnr": Metric("PSNR, dB", True, 2),
+    "ssim": Metric("SSIM", True, 4),
+    "psnr_foreground": Metric("PSNR of the object, dB", True, 2),
+    "lpips_vgg": Metric("LPIPS (VGG)", False, 4),
+    "lpips_alex": Metric("LPIPS (Alex)", False, 4),
+    "depth_abs": Metric("error of distances, world units", False, 4),
+    "alpha_iou": Metric("overlap of silhouettes", True, 4),
+    "avg_fps": Metric("frames/s", True, 1),
 }
 """The columns that a study may compare."""
 

@@ -24,10 +24,7 @@ class Line(NamedTuple):
 
 
 def lines_by_size(runs: Sequence[PlannedRun], rows: Sequence[Row]) -> dict[str, list[Line]]:
-    """The lines of each width of picture, those of two points or more; a study of one budget has none.
-
-    Where the images are the teacher, both references are the same: the line is drawn once.
-    """
+    """The lines of each width of picture, those of two points or more; a study of one budget has none."""
     sizes = {(run.arm, run.budget): run.config.data.resolution for run in runs}
     points: dict[tuple[int | None, str, str], list[tuple[float, float]]] = {}
     for row in rows:
@@ -38,8 +35,7 @@ def lines_by_size(runs: Sequence[PlannedRun], rows: Sequence[Row]) -> dict[str, 
                 points.setdefault(place, []).append((seconds.mean, spread.mean))
     found: dict[str, list[Line]] = {}
     for (size, arm, reference), measured in points.items():
-        is_twice = reference == "ground_truth" and measured == points.get((size, arm, "teacher"))
-        if len(measured) > 1 and not is_twice:
+        if len(measured) > 1:
             name = "the dataset's size" if size is None else f"{size} pixels"
             found.setdefault(name, []).append(Line(arm, reference, *zip(*sorted(measured), strict=True)))
     return found

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from distill.reports.markdown_table import markdown_table
+from distill.reports.markdown_table import escape_markdown, markdown_table
 from distill.studies.outcome import PER_RAY, RATE, RAYS, SECONDS, STEPS, Figure, Outcome
 from distill.studies.schema import METRICS, StudyConfig
 
+_REFERENCES = {"teacher": "the teacher", "ground_truth": "ground truth"}
 _MEANINGS = {
     STEPS: "steps",
     SECONDS: "seconds",
@@ -81,14 +82,18 @@ def markdown(study: StudyConfig, rows: Sequence[Row], command: str) -> str:
     finished, wanted = sum(len(row.outcomes) for row in rows), len(rows) * len(study.seeds)
     header = ["arm", "budget", "n"]
     for figure in figures:
-        name = " ".join(filter(None, figure))
+        metric, reference = figure
+        name = METRICS[metric].title + (f", to {_REFERENCES[reference]}" if reference else "")
         header += [name, f"{name}: difference to {study.baseline}"] if len(study.arms) > 1 else [name]
     header += [*_MEANINGS.values(), "remarks"]
     table = markdown_table(header, (_cells(study, row, figures) for row in rows), "---")
     seeds = ", ".join(map(str, study.seeds))
+    spread = f"Mean ± sample standard deviation over seeds {seeds}; differences are taken seed by seed."
+    if len(study.seeds) == 1:
+        spread = f"Seed {seeds} alone, so nothing says how much of a difference is chance."
     about = (
-        f"Held-out frames. Mean ± sample standard deviation over seeds {seeds}; differences are taken seed by seed. "
-        "n counts the runs in the mean; runs that collapsed or diverged are not in it and are named under remarks. "
+        f"Held-out frames. {spread} n counts the runs in the mean; runs that collapsed or diverged are not in it and "
+        "are named under remarks. "
         "Bold: the best mean with that budget. seconds: training alone; samples/s, rays/s and samples/ray: means over "
         "the logged steps."
     )
@@ -125,7 +130,7 @@ def spoiled(study: StudyConfig, rows: Iterable[Row]) -> list[str]:
                 if loss > study.never_worse:
                     sentences.append(
                         f"More training made {arm} worse: {longer} is {loss:.2f} dB below {shorter} against "
-                        f"{reference}, where {study.never_worse:g} dB are allowed."
+                        f"{_REFERENCES[reference]}, where {study.never_worse:g} dB are allowed."
                     )
     return sentences
 
@@ -219,7 +224,7 @@ def _cells(study: StudyConfig, row: Row, figures: Sequence[Figure]) -> list[str]
         if len(study.arms) > 1:
             cells.append(_text(row.differences.get(figure), digits, "+"))
     cells += [_text(row.spreads.get(figure), _whole(row.spreads.get(figure))) for figure in _MEANINGS]
-    return [*cells, row.remarks.replace("|", "\\|")]
+    return [*cells, escape_markdown(row.remarks)]
 
 
 def _whole(spread: Spread | None) -> int:

@@ -42,15 +42,6 @@ def test_a_line_goes_from_short_to_long_runs_of_one_size_by_the_mean_of_the_seed
     }
 
 
-def test_an_arm_whose_teacher_is_the_images_has_one_line(plan):
-    alike = [
-        Outcome("plain", budget, 0, "done", {TEACHER: psnr, TRUTH: psnr, SECONDS: seconds})
-        for budget, seconds, psnr in (("short", 10, 25.0), ("long", 100, 30.0))
-    ]
-    lines = lines_by_size(plan.runs, summarize(plan.study, alike))
-    assert lines == {"64 pixels": [Line("plain", "teacher", (10.0, 100.0), (25.0, 30.0))]}
-
-
 def test_lines_are_drawn_and_a_study_without_any_leaves_no_file(plan, tmp_path):
     path = tmp_path / "curves.png"
     outcomes = [outcome("plain", "long", 100, 30.0)]

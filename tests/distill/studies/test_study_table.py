@@ -8,6 +8,7 @@ from distill.studies.outcome import RATE, SECONDS, STEPS, Outcome
 from distill.studies.schema import StudyConfig
 from distill.studies.study_table import Spread, csv_columns, csv_rows, markdown, spoiled, summarize
 
+PSNR = "PSNR, dB, to the teacher"
 TEACHER, TRUTH, LPIPS = ("psnr", "teacher"), ("psnr", "ground_truth"), ("lpips_vgg", "teacher")
 
 
@@ -46,16 +47,18 @@ def test_one_value_has_no_deviation() -> None:
     assert Spread.of([3.0]) == Spread(1, 3.0, None)
     assert Spread.of([]) is None
     row = cells(markdown(make_study(seeds=(0,)), summarize(make_study(seeds=(0,)), SOUND[:1]), "command"))[0]
-    assert row["psnr teacher"] == "20.00" and row["n"] == "1"
+    assert row[PSNR] == "20.00" and row["n"] == "1"
+    text = markdown(make_study(seeds=(3,)), [], "command")
+    assert "Seed 3 alone" in text and "standard deviation" not in text
 
 
 def test_the_markdown_table() -> None:
     text = markdown(make_study(), summarize(make_study(), SOUND), "python tools/ablate.py")
     plain, full = cells(text)
-    assert plain["psnr teacher"] == "22.00 ± 2.00" and full["psnr teacher"] == "**24.00 ± 3.00**"
-    assert plain["psnr teacher: difference to plain"] == "" and full["n"] == "3"
-    assert full["psnr teacher: difference to plain"] == "+2.00 ± 1.00"
-    assert plain["lpips_vgg teacher"] == "**0.1000 ± 0.0000**"
+    assert plain[PSNR] == "22.00 ± 2.00" and full[PSNR] == "**24.00 ± 3.00**"
+    assert plain[f"{PSNR}: difference to plain"] == "" and full["n"] == "3"
+    assert full[f"{PSNR}: difference to plain"] == "+2.00 ± 1.00"
+    assert plain["LPIPS (VGG), to the teacher"] == "**0.1000 ± 0.0000**"
     assert (full["steps"], full["seconds"], full["samples/s"]) == ("500 ± 0", "3.00 ± 1.00", "1,000,000 ± 0")
     assert "6 of 6 runs finished." in text and "python tools/ablate.py" in text
     assert "6 runs: a laptop" in text and "do not compare" not in text
@@ -90,8 +93,8 @@ def test_an_incomplete_study_has_a_table_that_says_so() -> None:
     assert "1 of 12 runs finished: the table is not complete." in text
     table = cells(text)
     assert table[0]["remarks"] == "not run yet: seed 1, 2" and table[3]["n"] == "0 of 3"
-    assert table[0]["psnr teacher"] == "20.00"  # nothing to be better than
-    assert table[3]["psnr teacher"] == table[3]["steps"] == ""
+    assert table[0][PSNR] == "20.00"  # nothing to be better than
+    assert table[3][PSNR] == table[3]["steps"] == ""
     assert "**" not in text
 
 
@@ -99,8 +102,8 @@ def test_references_that_some_runs_lack_are_empty_there() -> None:
     with_truth = Outcome("full", "", 0, "done", {TEACHER: 21.0, TRUTH: 19.0})
     rows = summarize(make_study(), [SOUND[0], with_truth])
     plain, full = cells(markdown(make_study(), rows, "command"))
-    assert (plain["psnr ground_truth"], full["psnr ground_truth"]) == ("", "19.00")
-    assert full["psnr ground_truth: difference to plain"] == ""
+    assert (plain["PSNR, dB, to ground truth"], full["PSNR, dB, to ground truth"]) == ("", "19.00")
+    assert full["PSNR, dB, to ground truth: difference to plain"] == ""
 
 
 def test_the_csv_has_every_seeds_value() -> None:
@@ -131,7 +134,7 @@ def test_a_longer_budget_that_is_worse_is_named_with_the_best_shorter_one() -> N
     study = make_study(budgets={"s1": {}, "s2": {}, "s3": {}}, never_worse=0.1)
     # Seed by seed: s2 is 0.06 below s1, s3 another 0.06 below s2; no neighbours differ by more than is allowed.
     rows = summarize(study, by_budget(s1=(30.0, 31.0), s2=(29.94, 30.94), s3=(29.88, 30.88)))
-    expected = "More training made plain worse: s3 is 0.12 dB below s1 against teacher, where 0.1 dB are allowed."
+    expected = "More training made plain worse: s3 is 0.12 dB below s1 against the teacher, where 0.1 dB are allowed."
     assert spoiled(study, rows) == [expected]
     assert f"**{expected}**" in markdown(study, rows, "command")
 
