@@ -11,7 +11,7 @@ from machine.files import atomic_path
 from machine.memory import MIB
 
 FIGURES = {"psnr": ("PSNR, dB", ".2f"), "ssim": ("SSIM", ".4f"), "lpips_vgg": ("LPIPS (VGG)", ".4f")}
-REFERENCES = {"teacher": "teacher", "ground_truth": "ground truth"}
+REFERENCES = {"teacher": "the teacher", "ground_truth": "ground truth"}
 COLUMNS = (
     *("form", "what", "bytes", "fps_median"),
     *(f"{figure}_{reference}" for reference in REFERENCES for figure in FIGURES),
@@ -61,7 +61,7 @@ def which_form(points: Sequence[RatePoint], reference: str) -> str:
     parts, last = [], None
     for point in pareto(points, reference):
         if point.form != last:
-            parts.append(f"from {point.size / MIB:.3g} MiB on {point.form} ({point.psnr(reference):.2f} dB there)")
+            parts.append(f"{point.form} from {point.size / MIB:.3g} MiB ({point.psnr(reference):.2f} dB there)")
             last = point.form
     return f"Best PSNR against {REFERENCES[reference]} for its size: {', '.join(parts)}."
 
@@ -84,7 +84,7 @@ def markdown(points: Sequence[RatePoint], title: str, about: str) -> str:
     """The table for people; Pareto points are bold."""
     references = _references(points)
     header = ["form", "how it was made", "bytes", "MiB", "frames/s"]
-    header += [f"{label}, {REFERENCES[reference]}" for reference in references for label, _ in FIGURES.values()]
+    header += [f"{label}, to {REFERENCES[reference]}" for reference in references for label, _ in FIGURES.values()]
     lines = []
     for row in rows_of(points):
         cells = [escape_markdown(str(row["form"])), escape_markdown(str(row["what"])), f"{row['bytes']:,}"]

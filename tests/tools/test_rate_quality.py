@@ -84,7 +84,7 @@ def test_a_student_stands_beside_its_teacher_in_every_form(study):
     made_elsewhere = next(row for row in rows if "made elsewhere" in row["what"])
     assert made_elsewhere["psnr_teacher"] == whole["psnr_teacher"]
     assert (study.folder / "plot.png").exists()
-    assert "Best PSNR against teacher for its size:" in study.said
+    assert "Best PSNR against the teacher for its size:" in study.said
 
 
 def test_forms_are_drawn_by_the_rasterizer_that_the_config_names(study):

@@ -35,8 +35,8 @@ def test_no_point_of_the_front_has_a_smaller_or_equal_one_as_good():
 
 def test_the_sentence_names_a_form_from_the_size_where_it_takes_over():
     assert which_form(POINTS, "teacher") == (
-        "Best PSNR against teacher for its size: from 0.1 MiB on student (30.00 dB there), "
-        "from 2 MiB on .spz (35.00 dB there)."
+        "Best PSNR against the teacher for its size: student from 0.1 MiB (30.00 dB there), "
+        ".spz from 2 MiB (35.00 dB there)."
     )
 
 
