@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from distill.evaluation.parity import FIGURES
 from distill.evaluation.results import judged_row
-from distill.reports.markdown_table import markdown_table
+from distill.reports.markdown_table import code_span, escape_markdown, markdown_table
 from distill.reports.run.changed_settings import KEYS_BELOW, REQUIRED, changed_settings
 from distill.reports.run.training_curves import draw_curves, read_columns
 from distill.reports.tensorboard import Board
@@ -89,10 +89,10 @@ def write_report(results: Path, logs: Path | None = None) -> Path:
     measured = None
     if latest is not None and latest.main_row["psnr"]:
         row = latest.main_row
-        measured = (f"{_frames_of(row)} against {_reference_of(row)}", float(row["psnr"]))
+        measured = (f"{_frames_of(row)} against {_reference_of(row, config)}", float(row["psnr"]))
     draw_curves(columns, results / "report_curves.png", measured)
     lines = [
-        f"# {config.scene}/{config.run}",
+        f"# {escape_markdown(f'{config.scene}/{config.run}')}",
         *_summary(config, columns, latest, results / "checkpoints"),
         *_figures(latest),
         *_beside_teacher(logs, latest),
@@ -172,11 +172,11 @@ def _summary(
     row = latest.main_row
     if latest.stem != f"step_{steps:06d}{f'_{config.tag}' if config.tag else ''}":
         text += f" The figures are those of {latest.stem}, the evaluation that was written last."
-    text += f" Its PSNR on {_frames_of(row)} is {_against(row)}"
+    text += f" Its PSNR on {_frames_of(row)} is {_against(row, config)}"
     text += f"; a blank picture has {_cell(row['psnr_blank'], 2)} dB." if row.get("psnr_blank") else "."
     truth = next((each for each in latest.rows if _is_truth_of(each, row)), None)
-    if truth is not None:
-        text += f" On the same frames it is {_against(truth)}"
+    if truth is not None and not config.taught_by_images:
+        text += f" On the same frames it is {_against(truth, config)}"
         own = truth.get("psnr_teacher")
         text += f", where the teacher has {_cell(own, 2)} dB." if own else "."
     if row.get("collapsed"):
@@ -188,12 +188,14 @@ def _frames_of(row: CsvRow) -> str:
     return _FRAMES.get(row["split"], row["split"])
 
 
-def _reference_of(row: CsvRow) -> str:
+def _reference_of(row: CsvRow, config: Config) -> str:
+    if row["reference"] == "teacher" and config.taught_by_images:
+        return "the dataset's images"
     return _REFERENCES.get(row["reference"], row["reference"])
 
 
-def _against(row: CsvRow) -> str:
-    return f"{_cell(row['psnr'], 2)} dB against {_reference_of(row)}"
+def _against(row: CsvRow, config: Config) -> str:
+    return f"{_cell(row['psnr'], 2)} dB against {_reference_of(row, config)}"
 
 
 def _is_truth_of(row: CsvRow, judged: CsvRow) -> bool:
@@ -219,7 +221,9 @@ def _beside_teacher(logs: Path, latest: Evaluation | None) -> list[str]:
     for name, (label, spec) in FIGURES.items():
         cells = [_figure(of[subject].get(name), ".3g" if subject == "ratio" else spec) for subject in _SUBJECTS]
         rows += [(label, *cells)] if any(cells) else []
-    return ["## Student beside its teacher", markdown_table(("", *_SUBJECTS), rows)]
+    sources = [f"{subject}: {_cell(source)}" for subject in _SUBJECTS if (source := of[subject].get("source"))]
+    lines = ["## Student beside its teacher", markdown_table(("", *_SUBJECTS), rows)]
+    return [*lines, f"{'; '.join(sources)}."] if sources else lines
 
 
 def _figure(text: str | None, spec: str) -> str:
@@ -251,7 +255,9 @@ def _settings(config: Config) -> str:
 def _value(value: object) -> str:
     if value is REQUIRED:
         return "required"
-    return "the keys below" if value is KEYS_BELOW else _cell(f"`{json.dumps(value, default=str)}`")
+    if value is KEYS_BELOW:
+        return "the keys below"
+    return code_span(json.dumps(value, default=str, ensure_ascii=False)).replace("|", "\\|")
 
 
 def _cell(value: object, digits: int | None = None) -> str:
@@ -259,7 +265,7 @@ def _cell(value: object, digits: int | None = None) -> str:
     text = "" if value is None else str(value)
     if digits is not None and re.fullmatch(r"-?\d+\.\d+(e-?\d+)?", text):
         text = f"{float(text):.{digits}f}"
-    return text.replace("|", "\\|")
+    return escape_markdown(text)
 
 
 def _link(path: Path, folder: Path) -> str:

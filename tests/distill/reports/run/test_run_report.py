@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -67,6 +68,7 @@ def test_a_run_ends_with_a_report_of_its_figures_pictures_and_settings(ran) -> N
     speed = " | ".join(f"{float(row['fps_median']):.4g}" for row in (student, teacher))
     assert f"| frames/s, median | {speed} | {float(ratio['fps_median']):.3g} |" in report
     assert f"| parameters | {int(student['parameters']):,} | {int(teacher['parameters']):,} |" in report
+    assert f"student: {student['source']}; teacher: {teacher['source']}.\n" in report
     assert "GPU peak" not in report
     assert "trained 150 steps" in report and "COLLAPSED" not in report
     assert "| `loss.depth.weight` | `0.1` | `0.0` |" in report and "`train.lr`" not in report
@@ -136,6 +138,22 @@ def test_the_figures_of_another_evaluation_and_the_size_of_a_runs_file_are_said(
     (tmp_path / "eval_step_000150_compact.csv").unlink()
     report = write_report(results, tmp_path).read_text(encoding="utf-8")
     assert "seed 0; its compact file, step_000150.lrd, has 0.250 MiB. Its PSNR on" in report
+
+
+def test_text_of_a_runs_files_stays_text(ran, tmp_path) -> None:
+    """A command and a path with what Markdown would take for markup, and letters that JSON would escape."""
+    results = tmp_path / RESULTS
+    shutil.copytree(ran / RESULTS, results)
+    shutil.copytree(ran / LOGS, tmp_path / LOGS)
+    versions = json.loads((results / "versions.json").read_text(encoding="utf-8"))
+    versions["command"] = "python x.py --set 'a=<b>|*c*'"
+    (results / "versions.json").write_text(json.dumps(versions), encoding="utf-8")
+    config = (results / "config.yaml").read_text(encoding="utf-8")
+    config = config.replace("  images: null", "  images: 'Möbel |`x`'", 1)
+    (results / "config.yaml").write_text(config, encoding="utf-8")
+    report = write_report(results).read_text(encoding="utf-8")
+    assert r"| command | python x.py --set 'a=&lt;b&gt;\|\*c\*' |" in report
+    assert re.search(r"\| `data\.images` \| `` \".*Möbel \\\|`x`\" `` \| `null` \|", report)
 
 
 def test_a_folder_without_a_run_is_one_message(tmp_path, capsys) -> None:
