@@ -194,6 +194,7 @@ def run_command(
             logging.getLogger(library).setLevel(logging.WARNING)
         logging.getLogger("distill").setLevel(logging.DEBUG if debug else logging.NOTSET)
         warnings.filterwarnings("ignore", message="The torchvision", module="lpips")
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box in a picture's title
         interrupted += going_on and f". {going_on}"
         status = _status_of((lambda: _together(work)) if together else work, debug, interrupted, going_on)
         ranks.leave(status)

@@ -222,12 +222,12 @@ def depth_maps(inspection: Inspection) -> Figure:
     for row, i in zip(figure.subplots(count, 3, squeeze=False), shown, strict=True):
         picture, _ = inspection.files.load(i)
         row[0].imshow(picture)
-        row[0].set(title=inspection.files.dataset.names[i])
+        row[0].set_title(inspection.files.dataset.names[i], parse_math=False)  # a file's name may hold dollars
         _map(row[1], inspection.stored[i], "depth as stored")
         if inspection.distance is None:
             _blank(row[2], "distance: the kind is unclear")
         else:
-            _map(row[2], inspection.distance[i], f"distance, read as {inspection.kind.value}")
+            _map(row[2], inspection.distance[i], f"distance, world units; read as {inspection.kind.value}")
         for axes in row:
             axes.set_axis_off()
     return figure

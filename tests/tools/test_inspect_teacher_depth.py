@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -50,6 +51,19 @@ def test_the_report_says_what_the_files_hold(toy, capsys):
     assert (folder / "report.txt").read_text() in text
     for name in ("depth_maps.png", "histogram.png"):
         assert read_image(folder / name).std() > 10, "something is drawn"
+
+
+def test_a_picture_is_drawn_whatever_its_name_is(toy, capsys):
+    """Between dollars matplotlib would look for a formula; most fonts lack some letters."""
+    json_file = toy / "data/transforms.json"
+    content = json.loads(json_file.read_text(encoding="utf-8"))
+    (image,) = (path for path in (toy / "data").rglob("r_0.png"))
+    image = image.rename(image.with_name("$a^{$ 語.png"))
+    content["frames"][0]["file_path"] = image.relative_to(toy / "data").as_posix()
+    json_file.write_text(json.dumps(content), encoding="utf-8")
+    assert main(arguments(toy)) == 0
+    assert capsys.readouterr().err == ""
+    assert read_image(toy / "results/toy/first/teacher_depth/depth_maps.png").std() > 10
 
 
 def test_a_wrong_kind_in_the_config_is_pointed_out(toy, capsys):
