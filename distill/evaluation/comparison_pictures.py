@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -15,7 +16,7 @@ ERROR_SCALE = 0.25
 
 _SHOWN_SIDE = 400  # small pictures are enlarged to about this
 _LONGEST = 480  # large ones of a sheet are reduced to this at most
-_GAP, _FONT = 8, 15
+_GAP, _FONT = 8, 15  # of a line's letters, ascents and descents with them
 _PAPER, _INK = (232, 232, 232), (30, 30, 30)  # grey, so that white pictures show where they end
 
 
@@ -144,8 +145,11 @@ def _text(draw: ImageDraw.ImageDraw, position: tuple[int, int], text: str, width
 
 
 @lru_cache(maxsize=1)
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(_FONT)
+def _font() -> ImageFont.FreeTypeFont:
+    """matplotlib's: Pillow's own has no letters but English ones, and names of pictures have others."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), _FONT - 2)
 
 
 @lru_cache(maxsize=1)

@@ -62,6 +62,12 @@ def test_triptych_of_a_narrow_picture_cuts_its_words():
     assert sheet.shape[1] == 3 * 12 + 4 * 8
 
 
+def test_letters_of_many_languages_are_told_apart():
+    image = np.zeros((64, 64, 3))
+    sheets = [pictures.triptych(image, image, title) for title in "äöøñčЖЩλω"]
+    assert len({sheet.tobytes() for sheet in sheets}) == len(sheets)  # a box stands for each that a font lacks
+
+
 def test_contact_sheet_places_pictures_row_by_row():
     images = [np.full((400, 300, 3), value) for value in (0.2, 0.4, 0.6)]
     sheet = pictures.contact_sheet(images, ["a", "b", "c"], columns=2)
