@@ -162,7 +162,8 @@ def _summary(
     steps, seconds = int(columns["step"][-1]), columns["wall_s"][-1]
     if latest is not None:
         steps = int(latest.main_row["step"])
-    text = f"A {config.student.kind} student, trained {counted(steps, 'step')} in {seconds:,.0f} s, seed {config.seed}"
+    took = f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.2g}"
+    text = f"A {config.student.kind} student, trained {counted(steps, 'step')} in {took} s, seed {config.seed}"
     file = checkpoints / f"step_{steps:06d}.lrd"
     if config.compact.target_mib is not None and file.is_file():
         text += f"; its compact file, {file.name}, has {file.stat().st_size / MIB:.3f} MiB"

@@ -98,6 +98,8 @@ def _draw(axes: Axes, panel: Panel, columns: Columns) -> None:
         axes.set_yscale("log")
     axes.set_title(panel.title, fontsize=10)
     axes.set_xlabel("training time, s" if panel.x == "wall_s" else "step", fontsize=9)
+    if panel.x == "step":
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.grid(alpha=0.3)
     if len(panel.columns) > 1:
         axes.legend(fontsize=8)

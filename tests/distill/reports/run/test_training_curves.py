@@ -62,6 +62,18 @@ def test_the_picture_changes_with_the_figures_and_the_mark(tmp_path) -> None:
         assert len(differs) and differs[:, 1].min() > middle * 0.9 and differs[:, 0].max() < len(other) / 2
 
 
+def test_steps_are_counted_in_whole_numbers(tmp_path, monkeypatch) -> None:
+    ticks = []
+
+    def savefig(figure, path):
+        ticks.extend(figure.axes[0].get_xticks())
+        path.touch()
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
+    draw_curves(read_columns(write(tmp_path, "step,wall_s,loss\n10,1,2\n")), tmp_path / "a.png")
+    assert ticks and all(tick == int(tick) for tick in ticks)
+
+
 @pytest.mark.parametrize("text", ["", "step,wall_s,loss\n", "a,b\n1,2\n"], ids=["empty", "no rows", "other columns"])
 def test_a_csv_that_cannot_be_drawn_is_named(tmp_path, text) -> None:
     with pytest.raises(InputError, match="training_metrics.csv"):
