@@ -104,7 +104,8 @@ def _pixels(program: int, page: int, width: int) -> str:
         return "one ray each, as in the program's pictures"
     like = "as" if page == program else f"not of {program} × {program} as"
     means = f"the mean of {page} × {page} rays each, {like} in the program's pictures"
-    one = f"one ray while the camera moves, and where they are {FINE} times as fine as in training, {width} across"
+    fine = f"where pixels are {FINE} times as fine as in training, whose pictures are {width} wide"
+    one = f"one ray while the camera moves, and {fine}"
     return f"{means}; {one}"
 
 

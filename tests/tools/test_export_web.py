@@ -66,7 +66,8 @@ def test_where_cameras_do_not_agree_it_has_to_be_said_what_is_up(run, monkeypatc
 def test_a_page_says_what_its_pixels_are(run, rays, said):
     assert main(arguments(run, "--set", f"render.supersample={rays}")) == 0
     text = (run.results / "step_000007.html").read_text(encoding="utf-8")
-    assert f"<dt>Pixels</dt><dd>the mean of {said} the program" in text and "as in training, 64 across<" in text
+    assert f"<dt>Pixels</dt><dd>the mean of {said} the program" in text
+    assert "as in training, whose pictures are 64 wide<" in text
     assert '"width":64' in text
 
 

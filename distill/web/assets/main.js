@@ -99,6 +99,7 @@ async function start() {
   const viewer = new Viewer(renderer);
   byId("reset").addEventListener("click", () => { viewer.camera.reset(); viewer.moved(); });
   byId("background").addEventListener("click", () => { viewer.background = viewer.background === "run" ? "page" : "run"; viewer.moved(); });
+  byId("full").hidden = !document.fullscreenEnabled; // as on an iPhone
   byId("full").addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : byId("stage").requestFullscreen()));
   /** For scripts: RGBA bytes, rows from above, seen from a camera-to-world pose (four rows; it looks down -z). */
   window.render = (pose, width, height, lens = lensFor(width, height)) => Array.from(renderer.picture({ pose, lens, background: BACKGROUNDS.run }, width, height, data.rays));
