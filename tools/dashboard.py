@@ -67,7 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Exit status: 0 done, 2 bad input, 4 the machine failed, 130 interrupted.",
     )
     parser.add_argument(
-        "--root", metavar="DIR", type=given_path, default=REPO_ROOT, help="where logs/ and results/ are"
+        "--root",
+        metavar="DIR",
+        type=given_path,
+        default=REPO_ROOT,
+        help="where logs/ and results/ are (default: this repository)",
     )
     parser.add_argument("--output", metavar="DIR", type=given_path, help="where to write (default: the root)")
     add_debug_option(parser)
