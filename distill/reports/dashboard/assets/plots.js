@@ -70,11 +70,24 @@ function drawScatter(id, runs, key, name, unit) {
     point.addEventListener("click", () => chooseRun(run.key, true));
     frame.svg.append(point);
   }
-  if (drawn.length <= 8)
-    for (const run of drawn) {
-      const right = frame.x(run[key]) > 0.6 * width;
-      const at = { x: frame.x(run[key]) + (right ? -9 : 9), y: frame.y(run.psnr) + 4, "text-anchor": right ? "end" : "start" };
-      frame.svg.append(shape("text", at, run.name));
-    }
   place.replaceChildren(frame.svg);
+  if (drawn.length <= 8) nameRuns(frame, drawn.map((run) => [run.name, frame.x(run[key]), frame.y(run.psnr)]), 0.6 * width);
+}
+
+// Each name beside its point, or a little above or below; none where others leave no room: the point tells it too.
+function nameRuns(frame, points, rightFrom) {
+  const taken = [];
+  const apart = (a, b) => a.x > b.x + b.width || b.x > a.x + a.width || a.y > b.y + b.height || b.y > a.y + a.height;
+  for (const [name, x, y] of points) {
+    const right = x > rightFrom;
+    const at = { class: "name", x: x + (right ? -9 : 9), "text-anchor": right ? "end" : "start" };
+    const text = shape("text", at, name.length > 28 ? `${name.slice(0, 27)}…` : name);
+    frame.svg.append(text);
+    const isFree = (shift) => {
+      text.setAttribute("y", y + shift);
+      return taken.every((other) => apart(text.getBBox(), other));
+    };
+    if ([4, -9, 17, -22, 30].some(isFree)) taken.push(text.getBBox());
+    else text.remove();
+  }
 }

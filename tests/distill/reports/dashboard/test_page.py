@@ -129,3 +129,16 @@ def test_on_a_phone_nothing_is_cut_off_and_plots_have_words_as_large_as_the_page
             scale = page.evaluate(f"document.querySelector('#curves svg').getBoundingClientRect().width / {drawn}")
             assert scale == pytest.approx(1, abs=0.01), width
         assert page.errors == []
+
+
+@needs_browser
+def test_names_beside_points_do_not_cover_one_another(tmp_path) -> None:
+    for n in range(6):
+        write_run(tmp_path, f"alike_{n}", 30.0 + 0.01 * n, fps=20.0, pictures=False)
+    file = tmp_path / "dashboard.html"
+    file.write_text(_page(tmp_path), encoding="utf-8")
+    with Page(BROWSER, file, tmp_path / "browser") as page:
+        boxes = "[...document.querySelectorAll('#speed .name')].map((name) => name.getBoundingClientRect().toJSON())"
+        heights = sorted((box["top"], box["bottom"]) for box in page.evaluate(boxes))
+        assert len(heights) >= 3
+        assert all(above < below + 0.5 for (_, above), (below, _) in zip(heights, heights[1:], strict=False))
