@@ -103,7 +103,8 @@ def markdown(points: Sequence[RatePoint], title: str, about: str) -> str:
 def draw(points: Sequence[RatePoint], path: Path) -> None:
     """Writes a PNG: PSNR over bytes, a panel for each reference, Pareto points ringed."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    from distill.reports.plot_axes import round_ticks
 
     references = _references(points)
     figure = Figure(figsize=(6 * len(references), 4.5), layout="constrained", dpi=110)
@@ -117,9 +118,7 @@ def draw(points: Sequence[RatePoint], path: Path) -> None:
         style = {"color": "black", "fillstyle": "none", "zorder": 0, "label": "no smaller file has as much"}
         axes.plot(sizes, [point.psnr(reference) for point in front], "o-", **style)
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+        round_ticks(axes.xaxis)
         axes.set_xlabel("file, MiB")
         axes.set_ylabel(f"PSNR against {REFERENCES[reference]}, dB")
         axes.grid(alpha=0.3)

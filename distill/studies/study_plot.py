@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from distill.studies.outcome import SECONDS
 from distill.studies.study_plan import PlannedRun
-from distill.studies.study_table import Row
+from distill.studies.study_table import REFERENCES, Row
 from machine.files import atomic_path
 
 _STYLES = {"teacher": "-", "ground_truth": "--"}
@@ -47,19 +47,18 @@ def draw_quality_over_time(runs: Sequence[PlannedRun], rows: Sequence[Row], path
     if not panels:
         return False
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    from distill.reports.plot_axes import round_ticks
 
     figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained", dpi=110)
     colors = {arm: f"C{number}" for number, arm in enumerate(dict.fromkeys(row.arm for row in rows))}
     for axes, (size, lines) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
         for line in lines:
-            label = f"{line.arm}, to {line.reference.replace('_', ' ')}"
+            label = f"{line.arm}, to {REFERENCES[line.reference]}"
             style = {"color": colors[line.arm], "linestyle": _STYLES.get(line.reference, ":")}
             axes.plot(line.seconds, line.psnr, marker="o", markersize=3, linewidth=1.2, label=label, **style)
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
+        round_ticks(axes.xaxis)
         axes.set_title(f"{size}: PSNR of held-out views, dB", fontsize=10)
         axes.set_xlabel("training time, s", fontsize=9)
         axes.grid(alpha=0.3, which="both")

@@ -12,7 +12,9 @@ from distill.reports.markdown_table import escape_markdown, markdown_table
 from distill.studies.outcome import PER_RAY, RATE, RAYS, SECONDS, STEPS, Figure, Outcome
 from distill.studies.schema import METRICS, StudyConfig
 
-_REFERENCES = {"teacher": "the teacher", "ground_truth": "ground truth"}
+REFERENCES = {"teacher": "the teacher", "ground_truth": "ground truth"}
+"""What a figure is measured against, in words."""
+
 _MEANINGS = {
     STEPS: "steps",
     SECONDS: "seconds",
@@ -83,7 +85,7 @@ def markdown(study: StudyConfig, rows: Sequence[Row], command: str) -> str:
     header = ["arm", "budget", "n"]
     for figure in figures:
         metric, reference = figure
-        name = METRICS[metric].title + (f", to {_REFERENCES[reference]}" if reference else "")
+        name = METRICS[metric].title + (f", to {REFERENCES[reference]}" if reference else "")
         header += [name, f"{name}: difference to {study.baseline}"] if len(study.arms) > 1 else [name]
     header += [*_MEANINGS.values(), "remarks"]
     table = markdown_table(header, (_cells(study, row, figures) for row in rows), "---")
@@ -130,7 +132,7 @@ def spoiled(study: StudyConfig, rows: Iterable[Row]) -> list[str]:
                 if loss > study.never_worse:
                     sentences.append(
                         f"More training made {arm} worse: {longer} is {loss:.2f} dB below {shorter} against "
-                        f"{_REFERENCES[reference]}, where {study.never_worse:g} dB are allowed."
+                        f"{REFERENCES[reference]}, where {study.never_worse:g} dB are allowed."
                     )
     return sentences
 
