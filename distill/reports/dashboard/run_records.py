@@ -196,9 +196,10 @@ def read_runs(root: Path, problems: Problems) -> list[Run]:
 
     A run is a folder of ``logs/`` with a training log or an evaluation in it, or one of ``results/`` with a
     config.yaml; the same path in the other tree is its other half. Of a city each block is a run, and the city their
-    scene; those that have not been run are none.
+    scene; those that have not been run are none. A rate study's fits of pruned teachers are rows of its own table.
     """
     found = set(_folders(root / "logs", problems, _is_log)) | set(_folders(root / "results", problems, _is_config))
+    found = {relative for relative in found if not _is_rate_study(root / "results" / relative)}
     runs = [run for relative in sorted(found) for run in _runs_of(root, relative, problems)]
     for city in sorted(_folders(root / "results", problems, _is_city)):
         for block in sorted((root / "results" / city / _BLOCKS).glob("*/run")):
@@ -212,6 +213,10 @@ def _is_log(name: str) -> bool:
 
 def _is_config(name: str) -> bool:
     return name == "config.yaml"
+
+
+def _is_rate_study(results: Path) -> bool:
+    return (results / "table.csv").is_file() and not (results / "config.yaml").exists()
 
 
 def _is_city(name: str) -> bool:

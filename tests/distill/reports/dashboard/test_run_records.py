@@ -41,6 +41,15 @@ def test_what_had_the_run_s_name_before_is_no_run(tmp_path) -> None:
     assert (run.key, run.figure("psnr")) == ("toy/one", 30.0) and not problems.found
 
 
+def test_what_a_rate_study_fits_is_no_run(tmp_path) -> None:
+    write_run(tmp_path, "one", 30.0)
+    for tree, name in (("logs", "fitting_metrics.csv"), ("results", "table.csv")):
+        (tmp_path / tree / "toy/one_rates").mkdir()
+        (tmp_path / tree / "toy/one_rates" / name).write_text("step,wall_s,psnr_batch\n5,1,50\n")
+    run, problems = _only(tmp_path)
+    assert run.key == "toy/one" and not problems.found
+
+
 def test_a_citys_blocks_are_runs_of_the_city(tmp_path) -> None:
     write_run(tmp_path, "one", 30.0)
     city = tmp_path / "results" / "toy" / "city"
