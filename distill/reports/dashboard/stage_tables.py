@@ -12,7 +12,7 @@ from distill.reports.markdown_table import escape_markdown, markdown_table
 
 RULES = (
     "A run's figures are those of its latest evaluation (of each tag): of held-out frames against the teacher where "
-    "it has them.",
+    "it has them; the teacher of a control is the dataset's images.",
     "An empty cell was not measured. The best figure of a column is bold where at least two runs were measured alike: "
     "on the same split, against the same reference, on the same background, at the same width; marked runs do not "
     "compete.",
