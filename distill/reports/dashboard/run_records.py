@@ -94,6 +94,7 @@ class Run:
         size_mib: of the student (of a fitted teacher its PLY), MiB.
         parameters: how many numbers that is.
         versions: what versions.json says.
+        is_block: whether it is a block of a city, whose teacher is its own part of the city's.
     """
 
     scene: str
@@ -106,6 +107,7 @@ class Run:
     size_mib: float | None
     parameters: int | None
     versions: dict[str, Any]
+    is_block: bool = False
 
     @property
     def key(self) -> str:
@@ -203,7 +205,7 @@ def read_runs(root: Path, problems: Problems) -> list[Run]:
     runs = [run for relative in sorted(found) for run in _runs_of(root, relative, problems)]
     for city in sorted(_folders(root / "results", problems, _is_city)):
         for block in sorted((root / "results" / city / _BLOCKS).glob("*/run")):
-            runs += [replace(run, scene=city.as_posix()) for run in read_runs(block, problems)]
+            runs += [replace(run, scene=city.as_posix(), is_block=True) for run in read_runs(block, problems)]
     return runs
 
 

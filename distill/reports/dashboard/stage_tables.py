@@ -20,8 +20,8 @@ RULES = (
     "no better than the teacher's silhouette in one colour with half of the blank picture's error left or less than "
     "half of the teacher's coverage. Likely blank: the CSV has no psnr_blank to compare with, and its PSNR is below "
     "12 dB, which blank pictures reach. Far from its teacher: neither, but below 20 dB or the silhouette.",
-    "A city's blocks are runs of the city; those that have not been run are left out. Figures of the whole city are in "
-    "its evaluation.csv.",
+    "A city's blocks are runs of the city; those that have not been run are left out. Each is measured against its own "
+    "part of the teacher, so that none is the best. Figures of the whole city are in its evaluation.csv.",
     "Files of the earlier evaluator (metrics_summary.csv, metrics_white.json) are read too. What it measured in linear "
     "RGB, all that has a psnr_foreground, has a table of its own: no figure there compares with those of sRGB values.",
     "Gap to teacher: PSNR against ground truth of the teacher less that of the student, on the same frames (from "
@@ -164,8 +164,8 @@ def _cells(column: Column, runs: Sequence[Run]) -> list[Cell]:
     ]
 
 
-def _basis(run: Run) -> tuple[str, int | None]:
-    return measured_on(run), run.width
+def _basis(run: Run) -> tuple[str, int | None, str]:
+    return measured_on(run), run.width, run.name if run.is_block else ""
 
 
 def _notes(run: Run) -> list[str]:

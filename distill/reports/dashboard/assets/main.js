@@ -45,7 +45,7 @@ function start() {
   byId("tiles").append(tile(data.runs.length, "runs"), tile(data.runs.filter((run) => run.psnr !== null).length, "evaluated"),
     tile(worthless, "collapsed, likely blank or far from the teacher", worthless > 0));
   for (const scene of scenes) { // frames trained on flatter
-    const sound = data.runs.filter((run) => run.scene === scene && run.psnr !== null && !run.mark && run.measuredOn.startsWith("holdout") && run.stage !== "teacher");
+    const sound = data.runs.filter((run) => run.scene === scene && run.psnr !== null && !run.mark && run.measuredOn.startsWith("holdout") && run.stage !== "teacher" && !run.isBlock);
     if (!sound.length) continue;
     const best = sound.reduce((a, b) => (b.psnr > a.psnr ? b : a)); // of views of any width against anything: it says which
     const where = [best.name, best.measuredOn.replace("holdout, ", "against "), best.width && `${best.width} px wide`].filter(Boolean).join(", ");

@@ -45,6 +45,15 @@ def test_runs_measured_otherwise_do_not_compete(tmp_path) -> None:
     assert "**35.00**" not in _markdown(tmp_path) and "35.00" in _markdown(tmp_path)
 
 
+def test_blocks_of_a_city_do_not_compete(tmp_path) -> None:
+    """Each has a part of the city for a teacher."""
+    city = tmp_path / "results/toy/city"
+    for name, psnr in (("b000", 22.0), ("b001", 24.0)):
+        write_run(city / "blocks" / name / "run", name, psnr)
+    (city / "city.json").write_text("{}")
+    assert "| 24.00 |" in _markdown(tmp_path) and "**" not in _markdown(tmp_path)
+
+
 def test_the_teacher_of_a_control_is_the_images(tmp_path) -> None:
     write_run(tmp_path, "plain", config={"teacher": {"kind": "images"}})
     assert "| holdout, images |" in _markdown(tmp_path) and "holdout, teacher" not in _markdown(tmp_path)
