@@ -43,6 +43,7 @@ class DepthKind(str, Enum):
 
     @property
     def normalized(self) -> bool:
+        """Whether it is divided by accumulated alpha."""
         return self.value.endswith("_normalized")
 
     @classmethod

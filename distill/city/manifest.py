@@ -56,6 +56,7 @@ class Block(Section):
 
     @property
     def box(self) -> SceneBox:
+        """What is drawn by it, world units."""
         return SceneBox(self.lower, self.upper)
 
 

@@ -43,6 +43,7 @@ def march(origins, directions, near, far, cells, step, limit, seed, first_bin, c
 
 @njit(**COMPILED, **INNER)
 def place_in_bins(ray, seed):
+    """Where a ray's samples are in their bins, of which 1 is the length: random in [0, 1), or the middle (seed < 0)."""
     if seed < 0:
         return _MIDDLE
     h = (ray * 0x9E3779B1 + seed * 0xC2B2AE3D) & 0xFFFFFFFF

@@ -347,4 +347,5 @@ def _seen(harmonics: Tensor) -> dict[str, int]:
 
 
 def network_of(dims):
+    """Of layers (L, 2): inputs, of which the last is the bias, and outputs; see ``GroupedLayout``."""
     return network([dims[0, 0] - 1, *dims[:, 1]], biases=True)

@@ -17,11 +17,13 @@ def column(values, INDEX: tl.constexpr):
 
 @triton.jit
 def store_density(output, density, point, live, RAW: tl.constexpr):
+    """Writes the densities of a block's points, whose logarithms are a column of the network's output."""
     tl.store(density + point, tl.exp(tl.minimum(column(output, RAW), MAX_RAW)), mask=live)
 
 
 @triton.jit
 def store_color(logits, rgb, point, live):
+    """Writes the colours (points, 3) of a block's logits, of which there may be more columns."""
     channel = tl.arange(0, logits.shape[1])
     mask = live[:, None] & (channel < 3)[None, :]
     tl.store(rgb + point[:, None] * 3 + channel[None, :], 1.0 / (1.0 + tl.exp(-logits)), mask=mask)

@@ -317,4 +317,5 @@ def network_of(weights: Sequence[Tensor], parts: Parts = ()) -> Network:
 
 
 def flat_weights(weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """(P,) the weights of layers, one after another."""
     return torch.cat([weight.detach().reshape(-1) for weight in weights]).to(dtype)
