@@ -1,18 +1,15 @@
 """Studies as a user runs them: real runs of the toy scene, resumed, interrupted, replaced.
 
-All but one of the studies run the program in this process, without another interpreter and its imports.
+They run the program in this process, without another interpreter and its imports.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -20,8 +17,9 @@ import pytest
 import yaml
 
 from lego_response_distill import main as program
+from machine.files import CsvLog
+from machine.interrupts import Stopped
 from settings.errors import ExitCode
-from settings.loading import REPO_ROOT
 from tests.program import csv_rows
 from tests.toy_scene import write_toy_scene
 from tools.ablate import main
@@ -57,6 +55,8 @@ def execute_here(command: list[str], log: Path) -> tuple[int, str]:
     with redirect_stdout(io.StringIO()) as output, redirect_stderr(output):
         status = program(command[2:])
     sys.stderr.write(output.getvalue())
+    if status == ExitCode.INTERRUPTED:
+        raise Stopped(signal.SIGINT)
     return status, output.getvalue()
 
 
@@ -172,41 +172,26 @@ def test_bad_input_of_a_run_stops_the_study_with_its_message(tmp_path, capsys) -
     assert "0 of 4 runs finished" in (tmp_path / f"{TABLE}.md").read_text(encoding="utf-8")
 
 
-def test_ctrl_c_leaves_a_table_and_the_next_call_goes_on(tmp_path, monkeypatch, capsys, caplog) -> None:
-    """As a program, with the run that it is stopped in in a process of its own."""
+def test_ctrl_c_leaves_a_table_and_the_next_call_goes_on(tmp_path, capsys, caplog) -> None:
     write_toy_scene(tmp_path)
-    arms = {"plain": {"train": {"max_steps": 90}}, "long": {"train": {"max_steps": 100000}}}
-    write_study(tmp_path, seeds=[0], common={}, arms={"plain": arms["plain"]})
-    assert main(arguments(tmp_path)) == 0
-    write_study(tmp_path, seeds=[0], common={}, arms=arms)
-    process = subprocess.Popen(
-        [sys.executable, str(REPO_ROOT / "tools/ablate.py"), *arguments(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPO_ROOT)},
-    )
-    log = tmp_path / "logs/toy/arms_long_s0/training_metrics.csv"
-    end = time.monotonic() + 120
-    while not (log.exists() and len(csv_rows(log)) > 1):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end, "the second run did not get there in time"
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == ExitCode.INTERRUPTED and "Traceback" not in err, err
-    assert "1 of 2 runs finished" in out and "stopped in arms_long_s0: the same command goes on" in err
-    (checkpoint,) = (tmp_path / "results/toy/arms_long_s0/checkpoints").iterdir()
-    step = int(checkpoint.stem.removeprefix("step_"))
+    arms = {"plain": {"train": {"max_steps": 20}}, "long": {"train": {"max_steps": 50}}}
+    write_study(tmp_path, seeds=[0], arms=arms)
+    append = CsvLog.append
 
-    # The same settings go on from the checkpoint: the step counter does not start again.
-    def execute_shortened(command: list[str], log: Path) -> tuple[int, str]:
-        return execute_here([*command, "--max-steps", str(step + 20)], log)
+    def press_ctrl_c_at_step_30(self: CsvLog, row: dict[str, object]) -> None:
+        append(self, row)
+        if row["step"] == 30:
+            signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("distill.studies.runner._execute", execute_shortened)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CsvLog, "append", press_ctrl_c_at_step_30)
+        assert main(arguments(tmp_path)) == ExitCode.INTERRUPTED
+    said = capsys.readouterr()
+    assert "1 of 2 runs finished" in said.out and "Traceback" not in said.err
+    assert "stopped in arms_long_s0: the same command goes on" in caplog.text
     caplog.set_level("INFO")
     assert main(arguments(tmp_path)) == 0
-    assert f"at step {step}" in caplog.text and "arms_plain_s0: finished before" in caplog.text
+    assert "at step 30" in caplog.text and "arms_plain_s0: finished before" in caplog.text
     assert "2 of 2 runs finished" in capsys.readouterr().out
-    steps = [int(row["step"]) for row in csv_rows(log)]
-    assert steps == sorted(set(steps)) and steps[-1] == step + 20
+    log = csv_rows(tmp_path / "logs/toy/arms_long_s0/training_metrics.csv")
+    assert [int(row["step"]) for row in log] == [10, 20, 30, 40, 50]  # it did not start again

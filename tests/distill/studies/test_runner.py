@@ -50,6 +50,13 @@ def test_a_crash_stops_the_study_and_is_not_taken_for_divergence(make, tmp_path,
     assert "so far" in console and "KeyError" in console
 
 
+def test_ctrl_c_ends_the_run_under_way_and_begins_no_other(make, tmp_path) -> None:
+    runner = make("import time; os.kill(os.getppid(), 2); time.sleep(60)")
+    assert runner.run() == ExitCode.INTERRUPTED
+    assert [runner.state(run) for run in runner.plan.runs] == [RunState.STARTED, RunState.NEW]
+    assert len(calls(tmp_path)) == 1
+
+
 def test_a_run_that_was_started_goes_on_and_a_new_one_starts(make, tmp_path) -> None:
     runner = make("sys.exit(9)")
     assert runner.run() == 9 and runner.run() == 9
