@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -86,7 +87,8 @@ def test_two_processes_train_evaluate_stop_and_are_gone_on_with_as_one(tmp_path,
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
+    # Where a process can go on as a copy of this one it imports nothing anew.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     answers = context.Queue()
     other = context.Process(target=second, args=(port, path, answers), daemon=True)
     other.start()
