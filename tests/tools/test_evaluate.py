@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +12,12 @@ import torch
 from distill.model.checkpoint import load_checkpoint, save_checkpoint
 from lego_response_distill import main as train
 from scene.images import read_image
-from settings.loading import REPO_ROOT
 from settings.yaml_text import dump_yaml, parse_yaml
 from tests.program import arguments, csv_rows
 from tests.toy_scene import BOTH_SPLITS, FRAMES, QUICKLY, SIZE, write_toy_scene
 from tools.evaluate import main
 
 STEP = "000100"
-TOOL = str(REPO_ROOT / "tools/evaluate.py")
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +40,11 @@ def run_of(root: Path) -> Path:
     return root / "results/toy/first"
 
 
-def test_one_command_from_a_run_folder_to_figures(root, caplog) -> None:
+def test_one_command_from_a_run_folder_to_figures(root, caplog, capsys) -> None:
     options = [str(run_of(root)), "--assets", str(root), "--rgba", "--depth", "--burn-in", "1"]
-    done = subprocess.run([sys.executable, TOOL, *options], capture_output=True, text=True, cwd=root, timeout=180)
-    assert done.returncode == 0, done.stderr
-    assert "above a blank image" in done.stdout
-    assert "student |" in done.stdout and "frames/s, median" in done.stdout
+    assert main(options) == 0
+    said = capsys.readouterr().out
+    assert "above a blank image" in said and "student |" in said and "frames/s, median" in said
     logs, frames = root / "logs/toy/first", run_of(root) / f"eval/step_{STEP}"
     summary = csv_rows(logs / f"eval_step_{STEP}.csv")
     assert [row["split"] for row in summary] == ["holdout"] * 2 + ["train"] * 2 + ["all"] * 2
