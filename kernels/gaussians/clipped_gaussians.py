@@ -49,7 +49,8 @@ def along_rays(means: Tensor, covariances: Tensor, view) -> tuple[Tensor, Tensor
     z = offsets @ pose[2, :3]
     width = view.dilation * (z / min(view.fx, view.fy)).square()
     precisions = torch.linalg.inv(covariances.double() + width[:, None, None] * torch.eye(3, dtype=torch.float64))
-    return precisions, (precisions @ offsets[..., None])[..., 0]
+    # Of one matrix, or none, and of several, ``inv`` has other strides, for each of which a kernel is compiled anew.
+    return precisions.contiguous(), (precisions @ offsets[..., None])[..., 0]
 
 
 def shares_torch(

@@ -7,6 +7,7 @@ from math import erf, sqrt
 import pytest
 import torch
 
+from kernels.gaussians.clipped_gaussians import along_rays
 from kernels.gaussians.rasterize import rasterize
 from tests.kernels.gaussians.gaussian_scenes import IMPLEMENTATIONS, VIEW, random_scene, random_view, scene
 
@@ -51,3 +52,9 @@ def test_numba_draws_what_torch_draws():
     assert 0.01 < reference.alpha.mean() < 0.95 * rasterize(*gaussians, view).alpha.mean()
     for mine, right in zip(ours, reference, strict=True):
         torch.testing.assert_close(mine, right, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_any_number_of_gaussians_that_straddle_has_the_strides_that_the_kernel_is_compiled_for(count):
+    means, covariances, *_ = random_scene(count, 0)
+    assert all(part.is_contiguous() for part in along_rays(means, covariances, VIEW))
