@@ -142,8 +142,10 @@ def test_rays_are_what_the_kernels_one_after_another_make_of_them(make, implemen
 
 @TWINS
 def test_a_table_that_is_columns_of_another_tensor_is_read(implementation):
-    student, cells, rays = hash_grid(features=1), make_cells(), make_rays(34)
-    student.table = nn.Parameter((2 * torch.rand(len(student.table), 2) - 1)[:, ::2])
+    # As wide entries as there are, for which numba compiles its kernel anew; the interpreter takes long with them.
+    width = 8 if implementation == "numba" else 1
+    student, cells, rays = hash_grid(features=width), make_cells(), make_rays(34)
+    student.table = nn.Parameter((2 * torch.rand(len(student.table), 2 * width) - 1)[:, ::2])
     expected, _ = reference(student, rays, cells, 0.06, 1000)
     assert_same(fused(student, rays, cells, 17, 0.06, 1000, implementation), expected)
 
@@ -296,12 +298,6 @@ def test_wide_networks():
         expected, counts = reference(student, rays, cells, 0.2, 1000)
         assert counts.sum() > 200
         assert_same(fused(student, rays, cells, 10, 0.2, 1000, "numba"), expected, atol=1e-4)
-
-
-def test_wide_entries():
-    student, cells, rays = hash_grid(features=8), make_cells(), make_rays(20)
-    expected, _ = reference(student, rays, cells, 0.2, 1000)
-    assert_same(fused(student, rays, cells, 5, 0.2, 1000, "numba"), expected)
 
 
 def test_a_tile_leaps_to_what_any_of_its_rays_meets():
