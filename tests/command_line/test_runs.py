@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,9 @@ from distill.training.training_log import COLUMNS
 from kernels.dispatch import chosen_implementations
 from lego_response_distill import main
 from scene.images import read_image
+from settings.loading import REPO_ROOT
 from teacher.gaussian_files.ply import read_ply, write_ply
-from tests.program import LIVE, MIXED, arguments, csv_rows, setting, spawn
+from tests.program import LIVE, MIXED, arguments, csv_rows, setting
 from tests.toy_scene import BOTH_SPLITS, FRAMES, QUICKLY, SIZE, add_training_split, write_toy_scene
 from tests.triton_device import DEVICE, needs_triton
 
@@ -30,9 +32,8 @@ def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """A finished run of the toy scene, made by the program itself."""
     few = {"train": QUICKLY, "loss": {"depth": {"weight": 0.1}}, "teacher": {"depth_kind": "auto"}}
     config = write_toy_scene(tmp_path_factory.mktemp("toy"), **few, eval=BOTH_SPLITS)
-    process = spawn(config)
-    out, err = process.communicate(timeout=180)
-    return config, subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    command = [sys.executable, REPO_ROOT / "lego_response_distill.py", *arguments(config)]
+    return config, subprocess.run(command, capture_output=True, text=True, cwd=config.parent, timeout=180)
 
 
 def test_a_run_trains_evaluates_and_says_how_good_it_is(trained) -> None:
