@@ -208,3 +208,23 @@ def test_a_survey_that_looks_straight_down_has_its_up_where_it_looks_from(sway):
     assert common_up(poses)[2] > 0.99
     poses[:, :3, 3] = poses[:1, :3, 3]  # one that turns about its axis where it is tells nothing
     assert common_up(poses) is None
+
+
+@pytest.mark.parametrize(
+    ("sway", "rise", "is_survey"),
+    # The mean of what is behind them is as long as the cosine of the sway; they lie four times as wide as high at 4.74.
+    [(25.0, 0.0, True), (27.0, 0.0, False), (0.0, 4.6, True), (0.0, 4.9, False)],
+)
+def test_a_survey_by_hand(sway, rise, is_survey):
+    """Flown to and fro, each camera swayed to one side and raised, the next one to the other side and lowered."""
+    poses = torch.eye(4).repeat(24, 1, 1)
+    for index, pose in enumerate(poses):
+        row, column = divmod(index, 6)
+        ahead, side = (-1.0) ** row, (-1.0) ** column
+        angle = side * math.radians(sway)
+        pose[:3, 0] = torch.tensor([ahead * math.cos(angle), 0.0, -math.sin(angle)])
+        pose[:3, 1] = torch.tensor([0.0, ahead, 0.0])
+        pose[:3, 2] = torch.tensor([ahead * math.sin(angle), 0.0, math.cos(angle)])
+        pose[:3, 3] = torch.tensor([10.0 * column, 6.0 * row, 30.0 + side * rise])
+    up = common_up(poses)
+    assert (up.tolist() == pytest.approx([0.0, 0.0, 1.0], abs=1e-6)) if is_survey else up is None
