@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,9 @@ def test_latest_checkpoint_is_that_of_the_highest_step_and_ignores_other_files(c
     os.utime(folder.checkpoints / "step_000900.pth", (9, 9))
     assert folder.latest_checkpoint() == folder.checkpoints / "step_1000000.pth"
     assert "step_1000000.pth has the highest step and is taken, though step_000900.pth was written later" in caplog.text
+    caplog.clear()
+    os.utime(folder.checkpoints / "step_1000000.pth", (9, 9))  # by a copy, as it may be
+    assert folder.latest_checkpoint() == folder.checkpoints / "step_1000000.pth" and not caplog.records
 
 
 def test_of_one_step_the_automatic_checkpoint_comes_second(config, tmp_path):
@@ -84,6 +88,10 @@ def test_what_an_earlier_run_left_is_set_aside_where_another_begins(config, tmp_
     assert names_in(folder.checkpoints) == ["earlier", "mine.lrd"] and folder.latest_checkpoint() is None
     assert names_in(earlier / "2") == ["step_000010.pth"] and len(names_in(earlier / "1")) == 3
     assert f"moved to {earlier / '2'}, since they are from an earlier run: step_000010.pth" in caplog.text
+    shutil.rmtree(earlier / "1")
+    fill(folder, "step_000030.pth")
+    folder.prepare("cpu")
+    assert names_in(earlier) == ["2", "3"] and names_in(earlier / "3") == ["step_000030.pth"]
 
 
 def test_so_are_an_earlier_runs_evaluations(config, tmp_path):
@@ -136,7 +144,8 @@ def test_what_is_in_the_way_of_setting_aside_is_named(config, tmp_path):
 def test_what_was_set_aside_has_a_number(config, tmp_path):
     folder = RunFolder(config, tmp_path)
     assert set_aside_as(folder.checkpoints / "earlier/3/step_000010.pth") == "3"
-    assert set_aside_as(folder.checkpoint_path(10)) is None
+    for path in (folder.checkpoint_path(10), folder.results / "point_cloud/earlier/3/iteration_10"):
+        assert set_aside_as(path) is None
 
 
 @pytest.mark.parametrize("linked", ["results", "results/toy/first/checkpoints"])
