@@ -102,14 +102,16 @@ class _Recorder(RaySource):
         self.calls.append(state)
 
 
-def test_a_live_teacher_beside_images_counts_its_own_rays_alone(images):
-    live = _Recorder()
-    mixed = MixedRaySampler(live, make_sampler(images), 0.25)
+def test_a_live_teacher_and_images_that_change_count_their_own_rays_alone(images):
+    live, changing = _Recorder(), _Recorder()
+    mixed = MixedRaySampler(live, changing, 0.25)
     with mixed:
         mixed.advance(10)
-    assert mixed.figures() == {"live_views": 3} and mixed.summary() == "three views"
+    assert mixed.figures() == {"live_views": 3} and mixed.summary() == "three views. three views"
     mixed.restore(mixed.state())
-    assert live.calls == ["enter", 8, "exit", {"taken": 3}]
+    assert live.calls[:3] == ["enter", 8, "exit"] and live.calls[3]["taken"] == 3
+    assert changing.calls == ["enter", 2, "exit", {"taken": 3}]
+    assert MixedRaySampler(live, make_sampler(images), 0.25).state() == {"taken": 3}
 
 
 def test_rays_of_images_are_sampled_to_their_end(views, opaque_views):
