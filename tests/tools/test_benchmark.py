@@ -49,9 +49,9 @@ def test_training_and_rendering_of_both_students(capsys):
 
 def test_what_two_processes_exchange_is_a_part_of_their_step(capsys):
     assert main(["--only", "exchange", "--student", "hash_grid", "--tiny", "--repeats", "1"]) == 0
-    rows = {row[1]: float(row[3]) for row in rows_of(capsys.readouterr().out)}
-    assert list(rows) == ["whole step", "counts of rays and samples", "gradients"]
-    assert all(rows[part] > 0 for part in rows)
+    rows = rows_of(capsys.readouterr().out)
+    assert [row[1] for row in rows] == ["whole step", "counts of rays and samples", "gradients"]
+    assert all("hash_grid" in row[0] and float(row[3]) > 0 for row in rows), "of the one student asked for"
 
 
 def test_csv_and_markdown_hold_what_is_printed(tmp_path, capsys):
@@ -113,8 +113,3 @@ def test_the_csv_holds_what_was_measured_before_the_process_ended(tmp_path, monk
     with pytest.raises(Aborted):
         main(["--only", "ssim", "--only", "voxelize", "--tiny", "--repeats", "1", "--csv", str(path)])
     assert [row["implementation"] for row in csv_rows(path) if row["median_s"]] == ["torch", "numba"]
-
-
-def test_one_student_alone(capsys):
-    assert main(["--only", "rendering", "--student", "kilo_uniform", "--tiny", "--repeats", "1"]) == 0
-    assert {row[0].split()[1] for row in rows_of(capsys.readouterr().out)} == {"kilo_uniform"}
