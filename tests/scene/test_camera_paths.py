@@ -49,6 +49,8 @@ def test_a_round_by_hand(look_at):
     above = orbit_path(look_at([[0.001, 0.0, 3.0]]), (0.0, 0.0, 0.0), 1, up)
     steep = [3 * math.cos(math.radians(85)), 0.0, 3 * math.sin(math.radians(85))]
     torch.testing.assert_close(above.centers[0], torch.tensor(steep), atol=1e-3, rtol=0)
+    straight = orbit_path(look_at([[0.0, 0.0, 3.0]]), (0.0, 0.0, 0.0), 4, up)  # which has no side to start at
+    torch.testing.assert_close(straight.centers.norm(dim=1), torch.full((4,), 3.0))
 
 
 @pytest.mark.parametrize(("length", "is_common"), [(0.35, True), (0.25, False)])
