@@ -109,6 +109,15 @@ def test_the_config_of_a_renamed_run_under_results_that_are_a_link_begins_none_a
         check_resumes_own_run(tmp_path / "results/toy/mine/config.yaml", called, tmp_path)
 
 
+def test_the_config_of_a_run_where_it_was_goes_on_with_it_or_begins_it_where_it_has_no_checkpoint(toy, tmp_path):
+    folder, config = tmp_path / "results/toy/first", load_config(toy / "toy.yaml", (), toy)
+    shutil.copytree(toy / "results/toy/first", folder)
+    (folder / "config.yaml").write_text(to_yaml(config))
+    check_resumes_own_run(folder / "config.yaml", config, tmp_path)
+    shutil.rmtree(folder / "checkpoints")
+    check_resumes_own_run(folder / "config.yaml", config, tmp_path)
+
+
 def test_a_config_beside_a_runs_own_that_is_built_on_it_begins_its_own_run(toy, tmp_path):
     folder = shutil.copytree(toy / "results/toy/first", tmp_path / "results/toy/first")
     (folder / "config.yaml").write_text(to_yaml(load_config(toy / "toy.yaml", (), toy)))
