@@ -195,6 +195,11 @@ class StudentOptimizer:
         """All of them, group by group."""
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
+    def drop_gradients(self) -> None:
+        """Leaves none behind, whatever they hold."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
     def sum_gradients(self) -> None:
         """Gives the common parts of networks their gradients; ``step`` and ``step_unless`` begin with it."""
         for networks, common in self._common.items():

@@ -271,7 +271,11 @@ class TrainingStep:
         """As ``take``, of ``step_inputs`` alone: what a CUDA graph can replay."""
         seed, step, factor, *weights = inputs["numbers"].unbind()
         weights = dict(zip(PICTURE_TERMS, inputs["numbers"][-len(weights) :].float().unbind(), strict=True))
-        return self.take(batch_of(inputs), seed.long(), step.long(), weights, factor=factor)
+        try:
+            return self.take(batch_of(inputs), seed.long(), step.long(), weights, factor=factor)
+        except RuntimeError:
+            self.optimizer.drop_gradients()  # a recording that fails has made room for some, and computed none
+            raise
 
     def _backward(self, loss: Tensor) -> None:
         if self.watched is None:

@@ -99,6 +99,24 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_says_what_went_wrong_first(mo
     assert details.levelno == logging.DEBUG and "in waits\n" in caplog.text
 
 
+def test_a_step_after_a_recording_that_failed_finds_no_gradients_of_it(config_path, monkeypatch) -> None:
+    """On a GPU they would be whatever lay in their memory: the recording made room for them and computed nothing."""
+    expected = losses_of(trainer_of(config_path, *SMALL, asynchronous=True), WARM_UP + 4)
+    install(monkeypatch)
+    trainer = trainer_of(config_path, *SMALL, "train.cuda_graphs=true", asynchronous=True)
+    apply, steps = trainer.step.watched.apply, []
+
+    def waits_in_the_recording(step, terms, factor=None):
+        steps.append(step)
+        if len(steps) == WARM_UP + 1:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        apply(step, terms, factor)
+
+    monkeypatch.setattr(trainer.step.watched, "apply", waits_in_the_recording)
+    assert losses_of(trainer, WARM_UP + 4) == expected
+    assert trainer.step.graphs.refusal == "operation not permitted when stream is capturing"
+
+
 def test_a_recording_refuses_a_number_that_the_host_would_read(monkeypatch) -> None:
     install(monkeypatch)
     graphs = StepGraphs(lambda inputs: inputs["x"].masked_fill(inputs["x"] > 0, inputs["value"]), CPU)
