@@ -65,6 +65,7 @@ work=$output/work report=$output/report STAMPS=$output/stamps STEP_LOGS=$output/
 if [[ $DRY_RUN == 0 ]]; then
     mkdir -p "$work" "$report" "$STAMPS" "$STEP_LOGS" || fail "--output: cannot make folders in $output"
     claim_output "$output"
+    trap write_report EXIT
 fi
 failed=()
 
@@ -132,7 +133,9 @@ compact_runs() {
 
 # Left open on CUDA: where gsplat does not run there, the program says so and fits on the CPU.
 fit_on=${device/cuda/auto}
-budgets=(60 300) small=() small_table=() small_fit=() quick=() size=()
+# LPIPS's weights are a download, which a machine without a network waits minutes for.
+quick=(--set eval.lpips=false)
+budgets=(60 300) small=() small_table=() small_fit=() size=()
 seen=(--set "student.planes=[256,768]" --set student.density_degree=2)
 tests=(tests/kernels tests/students tests/distill/rendering tests/distill/losses tests/distill/training)
 if [[ $tiny == 1 ]]; then
@@ -140,7 +143,7 @@ if [[ $tiny == 1 ]]; then
     size=(--tiny)
     tests=(tests/kernels/test_triton_support.py tests/distill/rendering/test_renderer.py)
     small_fit=(--set fitting.max_seconds=8 --set fitting.initial_gaussians=2000 --set data.resolution=64)
-    quick=(--set data.resolution=64 --set teacher.supersample=1 --set eval.lpips=false)
+    quick+=(--set data.resolution=64 --set teacher.supersample=1)
     small=(--set data.resolution=64 --set "data.frames='::10'")
     small_table=(--set student.table_size=65536)
 fi
@@ -165,20 +168,25 @@ main() {
         benchmark "$kind" --only training --only rendering --student "$kind"
     done
     student quickstart configs/quickstart.yaml 20 "${quick[@]}"
-    compact_runs
     if [[ -n $lego ]]; then
         lego_records
     elif [[ $tiny == 1 ]]; then
         brick_records
     fi
+    compact_runs
     [[ -n $MATCHED ]] || fail "--only: no step's name matches $ONLY; --dry-run without it names them"
 
-    [[ $DRY_RUN == 0 ]] || return 0
-    (cd "$work" && find . \( -name '*.csv' -o -name versions.json -o -name config.yaml \) -exec cp --parents -t ../report {} +)
-    "$python" tools/results_table.py "$output" --code "$CODE" --write "$report/table.md"
     if ((${#failed[@]})); then
         echo "failed: ${failed[*]}" >&2
         return 1
+    fi
+}
+
+# write_report: what has been measured so far, however the script ends: a machine that is lent keeps nothing.
+write_report() {
+    (cd "$work" && find . \( -name '*.csv' -o -name versions.json -o -name config.yaml \) -exec cp --parents -t ../report {} +)
+    if [[ -n $(find "$report" -name 'tests*.xml' -o -name 'benchmark*.csv' -o -name 'eval_step_*.csv') ]]; then
+        "$python" tools/results_table.py "$output" --code "$CODE" --write "$report/table.md"
     fi
 }
 

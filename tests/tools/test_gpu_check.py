@@ -40,14 +40,20 @@ def planned(result):
     return [line.split()[2].rstrip(":") for line in result.stdout.splitlines() if line.startswith("to do")]
 
 
+def config_of(line):
+    """Of a planned run."""
+    words = line.partition(": ")[2].split()
+    overrides = [after for word, after in zip(words, words[1:], strict=False) if word == "--set"]
+    return load_config(REPO_ROOT / words[words.index("--config") + 1], overrides)
+
+
 def test_the_plan_of_a_try_on_the_cpu_writes_nothing(tmp_path):
     output = tmp_path / "out"
     result = bash(SCRIPT, "--device", "cpu", "--tiny", "--output", str(output), "--dry-run")
     assert planned(result) == [
         *("tests_kernels_test_triton_support", "tests_distill_rendering_test_renderer"),
         *BENCHMARKS,
-        *("quickstart", "compact_hash", "compact_kilo"),
-        *("bricks_teacher", "bricks_hash", "bricks_kilo"),
+        *("quickstart", "bricks_teacher", "bricks_hash", "bricks_kilo", "compact_hash", "compact_kilo"),
     ]
     assert not output.exists()
 
@@ -76,9 +82,9 @@ def test_the_plan_of_the_records(tmp_path, lego):
     result = bash(SCRIPT, "--device", "cpu", "--lego", str(lego), "--output", str(tmp_path / "out"), "--dry-run")
     assert planned(result)[5 : 5 + len(BENCHMARKS)] == BENCHMARKS
     assert planned(result)[5 + len(BENCHMARKS) :] == [
-        *("quickstart", "compact_hash", "compact_kilo"),
-        *("record_teacher", "record_hash_60", "record_mixed_60", "record_hash_300", "record_mixed_300"),
+        *("quickstart", "record_teacher", "record_hash_60", "record_mixed_60", "record_hash_300", "record_mixed_300"),
         *("record_kilo_300", "record_planes_60", "record_directions_60", "record_compact_60"),
+        *("compact_hash", "compact_kilo"),
     ]
     line = next(line for line in result.stdout.splitlines() if "record_hash_60" in line)
     assert f"data.transforms={lego}/transforms_test.json" in line and "train.max_seconds=60" in line
@@ -96,9 +102,7 @@ def test_the_commands_of_the_records_are_settings_that_their_configs_have(option
     lines = [line for line in bash(SCRIPT, *records).stdout.splitlines() if ": " in line and "record_" in line]
     assert len(lines) == 8
     for line in lines:
-        words = line.partition(": ")[2].split()
-        overrides = [after for word, after in zip(words, words[1:], strict=False) if word == "--set"]
-        config = load_config(REPO_ROOT / words[words.index("--config") + 1], overrides)
+        config = config_of(line)
         assert config.run == line.split()[2].rstrip(":") and config.teacher.ply == ply
 
 
@@ -106,11 +110,19 @@ def test_it_trains_what_a_student_can_have_to_a_compact_file_too(tmp_path):
     lines = bash(SCRIPT, "--device", "cpu", "--output", str(tmp_path / "out"), "--dry-run").stdout.splitlines()
     for kind in ("hash", "kilo"):
         (line,) = (line for line in lines if f"compact_{kind}:" in line)
-        words = line.partition(": ")[2].split()
-        overrides = [after for word, after in zip(words, words[1:], strict=False) if word == "--set"]
-        config = load_config(REPO_ROOT / words[words.index("--config") + 1], overrides)
+        config = config_of(line)
         assert config.compact.target_mib == 0.2 and config.train.cuda_graphs and config.student.density_degree
         assert kind == "kilo" or config.student.planes
+
+
+@pytest.mark.parametrize("options", [[], ["--tiny"]])
+def test_no_run_asks_for_a_download(options, tmp_path, lego):
+    """A machine without a network would wait minutes for LPIPS's weights."""
+    (tmp_path / "point_cloud.ply").touch()
+    given = ["--lego", str(lego), "--teacher", str(tmp_path / "point_cloud.ply")]
+    plans = [bash(SCRIPT, "--device", "cpu", "--dry-run", *options, *more).stdout for more in ([], given)]
+    lines = [line for plan in plans for line in plan.splitlines() if "--config" in line]
+    assert len(lines) >= 13 and not any(config_of(line).eval.lpips_nets for line in lines)
 
 
 @pytest.mark.parametrize("name", ["hash", "mixed", "kilo", "teacher"])
@@ -212,6 +224,22 @@ def test_no_part_is_begun_when_a_calls_time_is_nearly_over(tmp_path):
     first = steps(tmp_path, commands.format(20), minutes="1")
     assert first.returncode == 75 and "to do    two; run the same command again" in first.stdout
     assert steps(tmp_path, commands.format(10), minutes="1").stdout.splitlines()[-1] == "all"
+
+
+def test_the_report_has_what_was_measured_also_where_the_time_is_over(tmp_path):
+    python, output = tmp_path / "python", tmp_path / "out"
+    python.write_text(
+        "#!/bin/bash\nwhile (($#)); do\n    case $1 in\n"
+        '        --csv | --write) echo measured >"$2" ;;\n'
+        '        --output) mkdir -p "$2/logs/bricks/run" && echo step >"$2/logs/bricks/run/eval_step_000001.csv" ;;\n'
+        "    esac\n    shift\ndone\n"
+    )
+    python.chmod(0o755)
+    asked = ("--only", "^(benchmark_adam|quickstart|compact_hash)$", "--parts", "2")
+    result = bash(SCRIPT, "--device", "cpu", "--output", str(output), *asked, PYTHON=str(python))
+    assert result.returncode == 75 and "to do    compact_hash" in result.stdout, result.stderr
+    files = ("benchmark_adam.csv", "logs/bricks/run/eval_step_000001.csv", "table.md")
+    assert [name for name in files if not (output / "report" / name).is_file()] == []
 
 
 def test_an_output_folder_belongs_to_one_code(tmp_path):
