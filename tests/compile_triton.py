@@ -91,6 +91,9 @@ def _source(function, positional, named):
         kind, attribute = ("constexpr", []) if parameter.is_constexpr else _specialised(value)
         signature[parameter.name] = kind
         if kind == "constexpr":
+            tuples = [part for part in value if isinstance(part, tuple)] if isinstance(value, tuple) else []
+            # What Triton 3.6 takes out of a tuple may be a tuple of numbers, and no tuple of tuples.
+            assert not any(isinstance(part, tuple) for each in tuples for part in each), parameter.name
             constants[(place,)] = value
         elif attribute:
             attributes[(place,)] = attribute

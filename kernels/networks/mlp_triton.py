@@ -1,10 +1,11 @@
 """What the Triton twins of the MLPs share: two networks on a block of samples, forward and backward.
 
-A network is described by nested tuples that the compiler sees, ``(widths, padded widths, offsets, parts)``: channels of
-the inputs, the hidden layers and the outputs; the same as powers of two, at least 16 (``tl.dot`` has no others), where
-masked loads fill up with zeros; the first value of each layer in its flat parameters; the blocks that inputs come in. A
-part ``(low, high, shift, padded width)`` is a block whose channels ``low .. high`` are the inputs ``shift`` further on.
-Loops over layers and parts are unrolled.
+A network is described by tuples that the compiler sees, ``(widths, padded widths, offsets, lows, highs, shifts, padded
+widths of parts)``: channels of the inputs, the hidden layers and the outputs; the same as powers of two, at least 16
+(``tl.dot`` has no others), where masked loads fill up with zeros; the first value of each layer in its flat parameters;
+and of the parts that inputs come in, blocks whose channels ``low .. high`` are the inputs ``shift`` further on, a tuple
+for each of their four numbers: of a tuple of tuples in a tuple Triton 3.6 makes nothing. Loops over layers and parts
+are unrolled.
 
 Its weights are a tuple of blocks: the first layer's matrix, (inputs, outputs), in as many parts as its inputs, then the
 later layers', then each bias. The colour network's inputs are the density network's output and the direction, those of
@@ -32,7 +33,7 @@ import triton.language as tl
 from kernels.triton_support import LEAST_DOT, MAX_WIDTH, padded
 
 Parts = tuple[tuple[int, int, int, int], ...]
-Network = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], Parts]
+Network = tuple[tuple[int, ...], ...]
 
 
 def network(widths: Sequence[int], biases: bool, parts: Parts = ()) -> Network:
@@ -52,7 +53,9 @@ def network(widths: Sequence[int], biases: bool, parts: Parts = ()) -> Network:
     offsets = [0]
     for inputs, outputs in itertools.pairwise(widths):
         offsets.append(offsets[-1] + (inputs + biases) * outputs)
-    return widths, (parts[0][3], *(padded(width, LEAST_DOT) for width in widths[1:])), tuple(offsets), parts
+    of_parts = tuple(zip(*parts, strict=True))
+    pads = of_parts[3][0], *(padded(width, LEAST_DOT) for width in widths[1:])
+    return widths, pads, tuple(offsets), *of_parts
 
 
 def side_by_side(blocks: Iterable[tuple[int, int, int]]) -> Parts:
@@ -165,8 +168,8 @@ def load_density(parameters, NET: tl.constexpr, STYLE: tl.constexpr):
     """The density network's weights."""
     weights = ()
     for k in tl.static_range(len(NET[3])):
-        part = (tl.constexpr(NET[3][k][0]), tl.constexpr(NET[3][k][1]), tl.constexpr(NET[3][k][2]))
-        weights = weights + (_load_matrix(parameters, 0, part, NET[3][k][3], NET, STYLE),)
+        part = (tl.constexpr(NET[3][k]), tl.constexpr(NET[4][k]), tl.constexpr(NET[5][k]))
+        weights = weights + (_load_matrix(parameters, 0, part, NET[6][k], NET, STYLE),)
     return weights + _load_later(parameters, NET, STYLE)
 
 
@@ -287,7 +290,7 @@ def _store_later(total, sums, PARTS: tl.constexpr, NET: tl.constexpr, STYLE: tl.
 def store_density_sums(total, sums, NET: tl.constexpr, STYLE: tl.constexpr):
     """Writes the density network's sums as gradients of its flat parameters."""
     for k in tl.static_range(len(NET[3])):
-        part = (tl.constexpr(NET[3][k][0]), tl.constexpr(NET[3][k][1]), tl.constexpr(NET[3][k][2]))
+        part = (tl.constexpr(NET[3][k]), tl.constexpr(NET[4][k]), tl.constexpr(NET[5][k]))
         _store_matrix(total, sums[k], 0, part, NET, STYLE)
     _store_later(total, sums, len(NET[3]), NET, STYLE)
 

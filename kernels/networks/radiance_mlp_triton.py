@@ -65,7 +65,7 @@ def _load_inputs(
         if len(NET[3]) == 1:
             return (x + load_behind(harmonics, ray, live, 0, HARMONICS, SEEN_ROW, encoded, NET[1][0]).to(TYPE),)
         else:
-            return (x, load_behind(harmonics, ray, live, 0, HARMONICS, SEEN_ROW, 0, NET[3][1][3]).to(TYPE))
+            return (x, load_behind(harmonics, ray, live, 0, HARMONICS, SEEN_ROW, 0, NET[6][1]).to(TYPE))
 
 
 @triton.jit

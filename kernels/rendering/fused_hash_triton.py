@@ -157,7 +157,7 @@ def _render(
             for k in tl.static_range(len(LEVELS)):
                 part = _encode(
                     x, y, z, table, offsets, resolutions, scales, kinds,
-                    BLOCK, LEVELS[k][0], LEVELS[k][1], LEVELS[k][2], DENSITY[3][k][3] // FEATURES, WORDS, HALF, PTX,
+                    BLOCK, LEVELS[k][0], LEVELS[k][1], LEVELS[k][2], DENSITY[6][k] // FEATURES, WORDS, HALF, PTX,
                 )  # fmt: skip
                 encoded = encoded + (part.to(kind),)
             if HARMONICS or not DEFERRED:

@@ -194,8 +194,9 @@ def test_triton_encodes_sixteen_levels_at_most_together_and_planes_apart(levels,
     options = Prepared(field, torch.float32)._options
     assert [*options["LEVELS"]] == expected
     widths = [2 * (end - first) for first, end, _ in expected]
-    assert [high - low for low, high, _, _ in options["DENSITY"][3]] == [*widths, 3]  # the harmonics
-    assert [width for *_, width in options["DENSITY"][3]] == [*padded, 16]
+    lows, highs, _, pads = options["DENSITY"][3:]
+    assert [high - low for low, high in zip(lows, highs, strict=True)] == [*widths, 3]  # the harmonics
+    assert [*pads] == [*padded, 16]
 
 
 @TWINS
