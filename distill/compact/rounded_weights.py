@@ -21,6 +21,7 @@ from distill.compact.compact_file import compact_bytes, compact_parts
 from distill.compact.parts import Integers
 from distill.compact.rounded_networks import nothing_of
 from distill.compact.rounded_part import RoundedPart
+from distill.compact.rounding import compile_rounding
 from distill.compact.setting_search import nearest_without_excess
 from distill.compact.transform_coding import decorrelate_features
 from settings.compact import CompactConfig
@@ -88,6 +89,11 @@ class RoundedWeights:
         """Bytes of a file whose integers are all zero."""
         nothing = [nothing_of(part) for part in self.parts]
         return len(compact_bytes(self._header(), nothing, self._path))
+
+    def compile(self) -> None:
+        """Has compiled what chooses integers, which a run's clock is not to count."""
+        for part in self.parts:
+            compile_rounding(part)
 
     def file(self) -> bytes:
         """The file, of the integers of the last ``round``; the student is given its weights."""

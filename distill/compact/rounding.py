@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from distill.compact.coding import block_of
-from distill.compact.parts import LARGEST_EXPONENT, Part, steps_of
+from distill.compact.parts import LARGEST_EXPONENT, Block, Part, steps_of
 from kernels.coding.matrix_coding import matrix_models, round_matrices
 from kernels.coding.range_coding import COUNT, LARGEST, counted_bits, new_coder
 from kernels.coding.row_coding import models_of, round_rows
@@ -66,3 +67,11 @@ def round_part(
 
     parallel_for(round_blocks, len(coders), grain=1)
     return values, sum(map(counted_bits, coders))
+
+
+def compile_rounding(part: Part) -> None:
+    """Rounds a row of zeros as ``round_part`` does a part, so that numba has compiled what that takes."""
+    blocks = tuple(Block(0, 1, block.strides) for block in part.blocks[:1])
+    row = replace(part, stored=part.stored[:1], blocks=blocks, groups=part.groups[:1])
+    zeros = np.zeros(row.shape, dtype=np.float32)
+    round_part(row, zeros, zeros, np.zeros(row.exponents_shape, dtype=np.int32), 1.0)

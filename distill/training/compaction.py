@@ -51,8 +51,9 @@ class Compaction:
         Raises:
             InputError: header and occupied cells alone take more, or the student is too large for a compact file.
         """
-        step = self._step
-        self._check_size(self._rounded().least_bytes())
+        step, weights = self._step, self._rounded()
+        self._check_size(weights.least_bytes())
+        weights.compile()
         # Triton compiles for sizes that are multiples of 16, for others, and for 1, which none has.
         for count in {16 if parameter.numel() % 16 == 0 else 17 for parameter in step.student.parameters()}:
             some = torch.zeros(1, count, device=next(step.student.parameters()).device)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 from types import SimpleNamespace
 
+import numba
 import pytest
 import torch
 import yaml
 
+from distill.compact import rounding
 from distill.compact.rounding_pace import RoundingPace
 from distill.model.checkpoint import load_checkpoint
 from distill.training import compaction
@@ -81,6 +83,26 @@ def stopped(path, steps, *settings):
         trainer.sampler.advance(trainer.take_step().rays)
     trainer.save()
     return file_of(path, steps).with_suffix(".pth")
+
+
+@pytest.mark.parametrize("student", ["path", "kilo"])
+def test_what_chooses_integers_is_compiled_before_the_clock_runs(student, request, monkeypatch):
+    calls = []
+    for kernel in (rounding.round_rows, rounding.round_matrices):
+
+        def noted(*given, kernel=kernel):
+            calls.append((kernel, *map(numba.typeof, given)))
+            kernel(*given)
+
+        monkeypatch.setattr(rounding, kernel.__name__, noted)
+    settings = *COMPACT, "compact.share=0.97"
+    trainer = trainer_of(request.getfixturevalue(student), *settings)
+    trainer.check()
+    compiled = {*calls}
+    calls.clear()
+    while not trainer.compaction.figures():
+        trainer.take_step()
+    assert calls and {*calls} <= compiled
 
 
 def test_a_run_ends_with_a_file_of_the_wanted_size_and_a_student_that_is_the_file_s(finished):
