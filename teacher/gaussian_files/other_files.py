@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NoReturn
 
-from machine.file_kinds import FileKind
+from machine.file_kinds import FileKind, is_text
 from settings.errors import InputError
 
 _EXPECTED = "3D Gaussians as .ply, .npz, .spz, .splat or .sog"
@@ -35,6 +35,9 @@ def refuse_other_file(path: str | Path, kind: FileKind | None) -> NoReturn:
     if kind is None:
         with open(path, "rb") as file:
             head = file.read(16)
+        if is_text(path):
+            line = head.decode("utf-8", errors="ignore").partition("\n")[0].strip()
+            raise InputError(path, "Gaussians", f"text that begins '{line}'", _EXPECTED, "Is it the right file?")
         raise InputError(path, "first bytes", f"{head}, which are no known file's", _EXPECTED, "Is it the right file?")
     hint = kind.hint or (FROM_CHECKPOINT if kind.key in _CHECKPOINTS else "Is it the right file?")
     raise InputError(path, "Gaussians", kind.name, _EXPECTED, hint)

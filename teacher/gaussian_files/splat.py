@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from machine.file_kinds import is_text
 from scene.world_offset import Offset
 from settings.errors import InputError
 from teacher.gaussian_files.checks import DAMAGED, FIELDS, check_present, checked_gaussians
@@ -28,6 +29,8 @@ def is_splat(path: str | Path) -> bool:
     path = Path(path)
     size = path.stat().st_size
     if size < _ROW.itemsize or (size % _ROW.itemsize and path.suffix.lower() != ".splat"):
+        return False
+    if is_text(path):  # digits make small numbers: a table of text would be a cloud
         return False
     rows = np.fromfile(path, _ROW, _TOLD_BY)
     plausible = ((rows["scales"] >= 0) & (rows["scales"] < _WIDEST)).all(axis=1)

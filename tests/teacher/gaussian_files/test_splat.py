@@ -78,6 +78,7 @@ def test_damaged_rows_are_checked_like_any(tmp_path, caplog):
         (bytes(96), "nothing but zero bytes"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 41, "a Git LFS pointer"),
         (b'{"frames": []}' + b" " * 18, "JSON text"),
+        (b"0.125,0.25\n3.5,-4.125,0.5,0.75,1.5\n" * 8, "text that begins '0.125,0.25', expected"),
     ],
 )
 def test_refused(tmp_path, content, message):
