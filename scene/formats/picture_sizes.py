@@ -48,7 +48,7 @@ def picture_sizes(
     scaled = [index for index, other in enumerate(stated) if other and other != sizes[index]]
     for index in scaled:
         if not _same_shape(stated[index], sizes[index]):
-            _refuse_shape(source, index, stated[index], sizes[index], None if as_stored else headers[index])
+            _refuse_shape(source, index, stated[index], sizes[index], headers[index], as_stored)
     if scaled:
         width, height = stated[scaled[0]]
         own = sizes[scaled[0]]
@@ -85,7 +85,9 @@ def canvas(source: Path, sizes: Sequence[Size]) -> tuple[Size, tuple[Size, ...] 
     return whole, tuple(sizes)
 
 
-def _refuse_shape(source: Path, index: int, stated: Size, size: Size, header: ImageHeader | None) -> None:
+def _refuse_shape(
+    source: Path, index: int, stated: Size, size: Size, header: ImageHeader | None, as_stored: bool
+) -> None:
     found = f"w, h of frames[{index}] {stated[0]}x{stated[1]}, the image {size[0]}x{size[1]}"
     hint = "Take the cameras that belong to these images."
     if stated[::-1] == size or _same_shape(stated[::-1], size):
@@ -96,6 +98,8 @@ def _refuse_shape(source: Path, index: int, stated: Size, size: Size, header: Im
             hint = (
                 "If the poses were made from the stored pixels, remove the tag from the images; else correct w and h."
             )
+            if as_stored:
+                hint = "The poses are of images turned upright: turn copies of them (`mogrify -auto-orient`)."
     raise InputError(source, "image size", found, "images of the shape that w, h say", hint)
 
 

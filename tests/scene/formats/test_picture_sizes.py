@@ -23,6 +23,8 @@ def test_sides_that_are_swapped_are_called_so(tmp_path):
             picture_sizes("t.json", [stated], [upright])
     with pytest.raises(InputError, match="swapped by the EXIF orientation 6 .tag 274.*remove the tag"):
         picture_sizes("t.json", [(16, 24)], [turned])
+    with pytest.raises(InputError, match="24x16, the image 16x24: .*EXIF orientation 6 .tag 274.*`mogrify"):
+        picture_sizes("sparse/0/images.bin", [(24, 16)], [turned], as_stored=True)
     with pytest.raises(
         InputError, match="found w, h of frames.0. 24x24, the image 24x16, expected images of the shape"
     ):
