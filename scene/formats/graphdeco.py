@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -109,9 +110,10 @@ def note_off_centre(frames: Frames, ply: Path) -> None:
 
 
 def _frames(path: Path, data: DataConfig) -> Frames:
-    entries = _entries(path)
     arguments = read_arguments(path.parent)
-    tests = _tests(path, entries, arguments)
+    entries, tests = _once_each(path, _entries(path), arguments)
+    if tests is None:
+        tests = _tests(path, entries, arguments)
     _tell_splits_apart(entries, arguments)
     order = sorted(range(len(entries)), key=lambda index: entries[index]["img_name"])
     entries = [entries[index] for index in order]
@@ -176,6 +178,35 @@ def _poses(path: Path, entries: Sequence[dict[str, Any]]) -> torch.Tensor:
         poses.append(pose)
         fields.append(field)
     return rigid_poses(path, torch.stack(poses), fields)
+
+
+def _once_each(
+    path: Path, entries: list[dict[str, Any]], arguments: dict[str, Any]
+) -> tuple[list[dict[str, Any]], list[bool] | None]:
+    """The cameras, each once, and which of them are for tests; all, and None, where none is there twice by intention.
+
+    With ``--eval --train_test_exp`` those kept for tests come first, and again among all that are trained on: their
+    exposure is learnt from the left half of their pictures.
+    """
+    if arguments.get("eval") is not True or arguments.get("train_test_exp") is not True:
+        return entries, None
+    again = Counter(map(_view, entries))
+    once = list({_view(entry): entry for entry in entries}.values())
+    tests = [again[_view(entry)] == 2 for entry in once]
+    if max(again.values()) > 2 or len(set(tests)) < 2:
+        return entries, None
+    note_once(
+        "warning",
+        f"{path}: its teacher was trained on the left half of each of the {sum(tests)} pictures that are held out "
+        "(train_test_exp=True): against ground truth its figures, and its student's, are somewhat better than on "
+        "pictures it has not seen.",
+    )
+    return once, tests
+
+
+def _view(entry: dict[str, Any]) -> tuple[str, str]:
+    """What tells a camera from another of its name."""
+    return entry["img_name"], repr((entry.get("rotation"), entry.get("position")))
 
 
 def _tests(path: Path, entries: Sequence[dict[str, Any]], arguments: dict[str, Any]) -> list[bool] | None:

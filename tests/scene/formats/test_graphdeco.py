@@ -103,6 +103,18 @@ def test_frames_kept_for_tests_that_cannot_be_told_are_a_warning(model, caplog):
     assert "which of its 6 frames its teacher was not trained on (eval=True) cannot be told" in caplog.text
 
 
+def test_with_train_test_exp_cameras_kept_for_tests_are_written_twice_and_read_once(model, caplog):
+    """Their exposure is learnt, so the program has them among those that it trains on too."""
+    entries = cameras(*"abcdefghij")
+    (model / "cameras.json").write_text(json.dumps([entries[0], entries[8], *entries]))
+    arguments = ARGUMENTS.replace("eval=False", "eval=True").replace("sh_degree", "train_test_exp=True, sh_degree")
+    (model / "cfg_args").write_text(arguments.format(""))
+    frames = load_frames(model)
+    assert frames.names == tuple("abcdefghij") and frames.cameras.centers[:, 0].tolist() == list(range(10))
+    assert [name for name, test in zip(frames.names, frames.tests, strict=True) if test] == ["a", "i"]
+    assert "trained on the left half of each of the 2 pictures that are held out" in caplog.text
+
+
 @pytest.mark.parametrize("is_kept", [True, False])
 def test_blenders_splits_have_the_same_names(model, tmp_path, is_kept):
     """Of NeRF-synthetic data ``cameras.json`` has r_0 of both splits, and in the order of their JSONs."""
