@@ -119,12 +119,12 @@ def _lens_of(source: Path, camera: ColmapCamera) -> Lens:
     model, values = camera.model, camera.parameters
     if model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
         values = (values[0], *values)
-    if model not in _LENSES or any(abs(value) > _NEGLIGIBLE for value in values[8:]):
+    if model not in _LENSES or any(abs(value) > _NEGLIGIBLE for value in values[9:]):
         found = f"{model} {[round(value, 5) for value in camera.parameters]}"
-        expected = "SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL or OPENCV"
+        expected = "SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, or FULL_OPENCV with k4 to k6 0"
         raise InputError(source, f"camera {camera.id}", found, expected, way_out(model, _UNDISTORT))
     fx, fy, cx, cy, *bends = values
     if not (fx > 0 and fy > 0):
         raise InputError(source, f"camera {camera.id}", f"focal lengths {fx:g}, {fy:g}", "positive ones")
-    k1, k2, p1, p2 = (*bends[:4], 0.0, 0.0, 0.0, 0.0)[:4]
-    return Lens((fx, fy, cx, cy), (k1, k2, p1, p2))
+    k1, k2, p1, p2, k3 = (*bends[:5], 0.0, 0.0, 0.0, 0.0, 0.0)[:5]
+    return Lens((fx, fy, cx, cy), (k1, k2, p1, p2, k3))

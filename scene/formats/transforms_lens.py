@@ -13,7 +13,7 @@ import torch
 
 from scene.formats.dataset_format import note_once
 from scene.formats.json_text import is_number
-from scene.formats.undistortion import way_out
+from scene.formats.undistortion import COEFFICIENTS, way_out
 from scene.frames import Size
 from settings.errors import InputError
 
@@ -29,7 +29,7 @@ _LENS_KEY = re.compile(
 _READ = ("camera_angle_x", "camera_angle_y", "fl_x", "fl_y", "cx", "cy")
 _OTHER_LENS = re.compile(r"fish|equi|omni|panoram|spheric|cylind|ortho|division|unified|kannala|\bmei\b", re.IGNORECASE)
 _NEGLIGIBLE = 1e-6  # such a coefficient moves no pixel of any camera by a hundredth
-_READ_BENDS, _LARGEST = ("k1", "k2", "p1", "p2"), 1e3
+_LARGEST = 1e3  # coefficient of a lens
 _SAME_FOCAL = 0.01
 _SQUARE = 0.05
 _FLOAT32_MAX = torch.finfo(torch.float32).max
@@ -62,7 +62,7 @@ def check_lens(source: Path, fields: Sequence[Fields]) -> None:
             "Undistort the images first, and take the cameras that come with them: `colmap image_undistorter "
             "--image_path images --input_path sparse/0 --output_path undistorted`, of the model behind the file."
         )
-        raise InputError(source, where, found, "a pinhole, or OpenCV's k1, k2, p1, p2 alone", way_out(found, hint))
+        raise InputError(source, where, found, "a pinhole, or OpenCV's k1, k2, p1, p2, k3 alone", way_out(found, hint))
     unread = unread_lens_keys(fields)
     if unread:
         note_once(
@@ -72,10 +72,10 @@ def check_lens(source: Path, fields: Sequence[Fields]) -> None:
         )
 
 
-def distortion(field: Fields) -> tuple[float, float, float, float]:
-    """OpenCV's k1, k2, p1, p2 of a frame that ``check_lens`` has passed."""
-    k1, k2, p1, p2 = (float(field.get(key) or 0.0) for key in _READ_BENDS)
-    return k1, k2, p1, p2
+def distortion(field: Fields) -> tuple[float, float, float, float, float]:
+    """The ``COEFFICIENTS`` of a frame that ``check_lens`` has passed."""
+    k1, k2, p1, p2, k3 = (float(field.get(key) or 0.0) for key in COEFFICIENTS)
+    return k1, k2, p1, p2, k3
 
 
 def unread_lens_keys(fields: Sequence[Fields]) -> str:
@@ -193,7 +193,7 @@ def _bends(field: Fields) -> Iterator[str]:
     for key, value in field.items():
         if key == "camera_model":
             bends = str(value or "").upper() not in _PINHOLES
-        elif key in _READ_BENDS and _is_coefficient(value):
+        elif key in COEFFICIENTS and _is_coefficient(value):
             bends = False
         elif _is(_BENDING_KEY, key):
             bends = _says_something(value)

@@ -1,6 +1,6 @@
 """Pictures of a lens that bends, made those of a pinhole once, and kept.
 
-The lens is OpenCV's with two radial and two tangential coefficients (Brown-Conrady), which COLMAP's SIMPLE_RADIAL,
+The lens is OpenCV's with three radial and two tangential coefficients (Brown-Conrady), which COLMAP's SIMPLE_RADIAL,
 RADIAL and OPENCV are cases of.
 """
 
@@ -43,11 +43,15 @@ _CUT_PANORAMAS = (
 )
 
 
+COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3")
+"""Of a lens, in OpenCV's order."""
+
+
 class Lens(NamedTuple):
-    """A lens in pixels: fx, fy, cx, cy, and OpenCV's k1, k2, p1, p2."""
+    """A lens in pixels: fx, fy, cx, cy, and the ``COEFFICIENTS``."""
 
     intrinsics: tuple[float, float, float, float]
-    distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    distortion: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
 
     @property
     def is_pinhole(self) -> bool:
@@ -160,7 +164,6 @@ def straightened(
         with one_torch_thread(), ThreadPoolExecutor(available_threads()) as pool:
             list(pool.map(lambda kept: _make(kept, *missing[kept], not as_stored), missing))
         _, lens, frame = next(iter(missing.values()))
-        k1, k2, p1, p2 = lens.distortion
         of = "the first one's lens: " if len({lens.distortion for _, lens, _ in missing.values()}) > 1 else ""
         size = sizes[next(index for index, other in enumerate(frames) if other is frame)]
         pictures = sum(to == straight.path for to, (_, _, straight) in missing.items())
@@ -169,7 +172,7 @@ def straightened(
         note_once(
             "info",
             f"{source}: {made} undistorted "
-            f"({of}k1 {k1:.4g}, k2 {k2:.4g}, p1 {p1:.4g}, p2 {p2:.4g}) "
+            f"({of}{_words(lens)}) "
             f"in {time.perf_counter() - start:.1f} s, once: {sum(map(_bytes, missing)) / MIB:.0f} MiB in "
             f"{next(iter(missing)).parent}. {size[0]}x{size[1]} pixels became {frame.size[0]}x{frame.size[1]}.",
         )
@@ -178,10 +181,10 @@ def straightened(
 
 def distort(points: np.ndarray, distortion: Sequence[float]) -> np.ndarray:
     """(N, 2) float64 points on the plane one unit in front of the camera, y down -> where the lens shows them."""
-    k1, k2, p1, p2 = distortion
+    k1, k2, p1, p2, k3 = distortion
     x, y = points.T
     square = x * x + y * y
-    radial = 1 + k1 * square + k2 * square * square
+    radial = 1 + square * (k1 + square * (k2 + square * k3))
     return np.stack(
         [
             x * radial + 2 * p1 * x * y + p2 * (square + 2 * x * x),
@@ -230,12 +233,9 @@ def _kept(source: Path, lens: Lens, size: Size) -> tuple[int, int, int, int]:
     left, right = np.ceil(found["left"][:, 0].max()), np.floor(found["right"][:, 0].min())
     top, bottom = np.ceil(found["top"][:, 1].max()), np.floor(found["bottom"][:, 1].min())
     if not (right - left >= 0.25 * width and bottom - top >= 0.25 * height):
-        words = ", ".join(
-            f"{key} {value:.4g}" for key, value in zip(("k1", "k2", "p1", "p2"), lens.distortion, strict=True)
-        )
         expected = f"a lens that can be undone in all of its {width}x{height} pixels"
         hint = "Is it a fisheye, or for pictures of another size? `colmap image_undistorter` may do more."
-        raise InputError(source, "lens", words, expected, hint)
+        raise InputError(source, "lens", _words(lens), expected, hint)
     return int(left), int(top), int(right - left), int(bottom - top)
 
 
@@ -288,6 +288,12 @@ def _places(lens: Lens, size: Size, intrinsics: tuple[float, float, float, float
     shown = distort(np.stack([x.ravel(), y.ravel()], axis=1), lens.distortion)
     grid = (shown * lens.intrinsics[:2] + lens.intrinsics[2:]) / (size[0] / 2, size[1] / 2) - 1
     return torch.from_numpy(grid.astype(np.float32)).view(1, height, width, 2)
+
+
+def _words(lens: Lens) -> str:
+    """The coefficients with their names; what is 0 after the first four is left out."""
+    named = list(zip(COEFFICIENTS, lens.distortion, strict=True))
+    return ", ".join(f"{key} {value:.4g}" for key, value in named if value or key != "k3")
 
 
 def _bytes(path: Path) -> int:

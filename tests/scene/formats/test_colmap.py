@@ -229,6 +229,15 @@ def test_a_lens_that_bends_is_undone_once(capture, monkeypatch, caplog):
     assert np.all(read_image(again[0]) == 200)
 
 
+def test_opencvs_full_lens_is_read_as_far_as_its_third_radial_coefficient(capture, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(capture / "cache"))
+    full = PINHOLE._replace(model="FULL_OPENCV", parameters=(20.0, 22, 8, 6, 0.1, 0, 0, 0, 0.3, 0, 0, 0))
+    write_text(capture / "sparse" / "0", [full], images(*NAMES))
+    assert load_frames(capture).cameras.fy.tolist() == [22] * 3
+    assert "3 pictures undistorted (k1 0.1, k2 0, p1 0, p2 0, k3 0.3)" in caplog.text
+
+
 def test_masks_beside_the_pictures_are_found(capture, monkeypatch, caplog):
     monkeypatch.setenv("XDG_CACHE_HOME", str(capture / "cache"))
     write_pictures(capture / "masks", "a.jpg.png", "b.png")

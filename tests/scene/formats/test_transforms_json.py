@@ -168,7 +168,7 @@ def test_transposed_poses_are_called_that(tmp_path, count):
         ({"x_fov": 50}, r"focal length: found nothing.* The file has 'x_fov' \(50\), which is not read"),
         ({"fl_y": 5}, r"focal length: found nothing.* The file has that of y alone: add fl_x, which is 5 where"),
         ({"camera_angle_y": 2 * math.atan(0.5)}, "focal length: .*of y alone: add fl_x, which is 6 where"),
-        ({"fl_x": 5, "k3": 0.2, "k2": 0}, "lens: found k3 0.2"),
+        ({"fl_x": 5, "k4": 0.2, "k2": 0}, "lens: found k4 0.2"),
         ({"fl_x": 5, "camera_model": "OPENCV_FISHEYE"}, "lens: found camera_model OPENCV_FISHEYE"),
     ],
 )

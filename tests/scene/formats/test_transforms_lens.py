@@ -30,7 +30,7 @@ def test_a_pinhole_by_any_name(fields, caplog):
         ({"camera_model": "OPENCV", "distortion_params": [0.3, -0.1, 0, 0]}, r"distortion_params \[0.3"),
         ({"camera_model": "EQUIRECTANGULAR"}, "camera_model EQUIRECTANGULAR"),
         ({"camera_model": "OPENCV_FISHEYE", "k1": 0}, "camera_model OPENCV_FISHEYE"),
-        ({"camera_model": "FULL_OPENCV", "k3": 0.05}, "k3 0.05"),
+        ({"camera_model": "FULL_OPENCV", "k4": 0.05}, "k4 0.05"),
         ({"k1": "0.1"}, "k1 0.1"),
         ({"k_1": 0.1}, "k_1 0.1"),
         ({"k6": 0.1}, "k6 0.1"),
@@ -54,14 +54,14 @@ def test_panoramas_are_to_be_cut_other_lenses_undistorted():
 
 
 def test_the_coefficients_that_are_read():
-    fields = {"camera_model": "OPENCV", "k1": 0.1, "k2": -2, "p1": 1e-3, "k3": 0, "k4": 0.0}
+    fields = {"camera_model": "OPENCV", "k1": 0.1, "k2": -2, "p1": 1e-3, "k3": 0.05, "k4": 0.0}
     check_lens("opencv.json", [fields])
-    assert distortion(fields) == (0.1, -2, 1e-3, 0) and distortion({"k1": None}) == (0, 0, 0, 0)
+    assert distortion(fields) == (0.1, -2, 1e-3, 0, 0.05) and distortion({"k1": None}) == (0, 0, 0, 0, 0)
 
 
 def test_the_one_frame_with_distortion_is_named():
-    fields = [{"file_path": f"r_{i}", "k3": 0.12 if i == 11 else 0.0} for i in range(17)]
-    with pytest.raises(InputError, match=r"frames\[11\] \(r_11\) lens: found k3 0.12 \(1 of 17 frames\)"):
+    fields = [{"file_path": f"r_{i}", "k4": 0.12 if i == 11 else 0.0} for i in range(17)]
+    with pytest.raises(InputError, match=r"frames\[11\] \(r_11\) lens: found k4 0.12 \(1 of 17 frames\)"):
         check_lens("bent.json", fields)
 
 

@@ -9,12 +9,12 @@ from scene.images import read_image, write_image
 from scene.masks import read_mask
 from settings.errors import InputError
 
-BENDS = (-0.2, 0.05, 0.002, -0.001)
+BENDS = (-0.2, 0.05, 0.002, -0.001, 0.03)
 
 
 def test_distortion_by_hand():
     x, y, square = 0.3, -0.4, 0.25
-    radial = 1 - 0.2 * square + 0.05 * square**2
+    radial = 1 - 0.2 * square + 0.05 * square**2 + 0.03 * square**3
     expected = (
         x * radial + 2 * 0.002 * x * y - 0.001 * (square + 2 * x * x),
         y * radial + 0.002 * (square + 2 * y * y) - 2 * 0.001 * x * y,
@@ -29,7 +29,7 @@ def test_undistortion_is_its_inverse():
 
 def test_a_place_that_no_point_is_shown_at_has_none():
     # Of k1 = -1, x - x^3 is at most 0.385.
-    assert np.isnan(undistort(np.array([[0.5, 0.0]]), (-1.0, 0, 0, 0))).all()
+    assert np.isnan(undistort(np.array([[0.5, 0.0]]), (-1.0, 0, 0, 0, 0))).all()
 
 
 def test_a_straight_picture_shows_what_the_lens_bent(tmp_path, monkeypatch, caplog):
@@ -59,7 +59,7 @@ def test_a_straight_picture_shows_what_the_lens_bent(tmp_path, monkeypatch, capl
 
 
 def test_pinholes_and_frames_without_a_picture_stay(tmp_path):
-    lens, bent = Lens((5.0, 5.0, 4.0, 3.0), (1e-9, 0, 0, 0)), Lens((5.0, 5.0, 4.0, 3.0), BENDS)
+    lens, bent = Lens((5.0, 5.0, 4.0, 3.0), (1e-9, 0, 0, 0, 0)), Lens((5.0, 5.0, 4.0, 3.0), BENDS)
     frames = straightened(tmp_path, [lens, bent], [(8, 6)] * 2, [tmp_path / "a.png", None])
     assert [frame[:3] for frame in frames] == [
         (tmp_path / "a.png", (8, 6), lens.intrinsics),
@@ -72,7 +72,7 @@ def test_a_lens_that_folds_is_refused(tmp_path):
     with pytest.raises(
         InputError, match="lens: found k1 -1, k2 0, p1 0, p2 0, expected a lens that can be undone in all"
     ):
-        straightened(tmp_path, [Lens((5.0, 5.0, 4.0, 3.0), (-1.0, 0, 0, 0))], [(8, 6)], [tmp_path / "a.png"])
+        straightened(tmp_path, [Lens((5.0, 5.0, 4.0, 3.0), (-1.0, 0, 0, 0, 0))], [(8, 6)], [tmp_path / "a.png"])
 
 
 def straight_with_mask(tmp_path, monkeypatch, counts, mask, **options):
@@ -80,7 +80,7 @@ def straight_with_mask(tmp_path, monkeypatch, counts, mask, **options):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_image(tmp_path / "a.png", np.dstack([counts * np.uint8(255)] * 3))
     Image.fromarray(counts * np.uint8(255)).save(tmp_path / mask, **options)
-    lens = Lens((80.0, 80.0, 45.0, 30.0), (-0.05, 0.02, 0.003, 0))
+    lens = Lens((80.0, 80.0, 45.0, 30.0), (-0.05, 0.02, 0.003, 0, 0))
     [frame] = straightened(tmp_path, [lens], [(90, 60)], [tmp_path / "a.png"], [tmp_path / mask])
     return read_image(frame.path), read_mask(frame.mask)
 
@@ -104,6 +104,6 @@ def test_a_mask_of_another_size_than_its_bent_picture_is_refused(tmp_path, monke
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_image(tmp_path / "a.png", np.zeros((60, 90, 3), np.uint8))
     write_image(tmp_path / "mask.png", np.full((120, 180), 255, np.uint8))
-    lens = Lens((80.0, 80.0, 45.0, 30.0), (-0.12, 0.05, 0.0, 0.0))
+    lens = Lens((80.0, 80.0, 45.0, 30.0), (-0.12, 0.05, 0.0, 0.0, 0.0))
     with pytest.raises(InputError, match=r"mask.png: mask size: found 180x120, expected 90x60, as its picture"):
         straightened(tmp_path, [lens], [(90, 60)], [tmp_path / "a.png"], [tmp_path / "mask.png"])
