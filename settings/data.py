@@ -102,8 +102,8 @@ class DataConfig(Section):
     )
     dataparser_transforms: AssetPath | None = Field(
         None,
-        description="nerfstudio's `dataparser_transforms.json`: moves the cameras of its JSON into the normalised "
-        "world of the Gaussians that it trained; null: leave them",
+        description="nerfstudio's `dataparser_transforms.json`: moves the cameras of its JSON, or of a COLMAP model, "
+        "into the normalised world of the Gaussians that it trained; null: leave them",
     )
     box: Literal["auto"] | BoxConfig = Field(
         "auto", description="scene box, world units: `auto`, or `lower` and `upper`"

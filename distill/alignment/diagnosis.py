@@ -25,8 +25,8 @@ ABOVE_BLANK_DB = 2.0
 STUDENT, GAUSSIANS = "the student scores", "the teacher's own Gaussians score"
 """What is tried, in words."""
 OTHER_WORLD = (
-    "teacher.ply may be of another world than data.transforms (some programs move, turn and scale a scene) or of "
-    "another scene: use the PLY and the poses of one export."
+    "teacher.ply may be of another world than data.transforms (nerfstudio and gsplat's trainer move, turn and scale "
+    "a scene: data.dataparser_transforms) or of another scene: use the PLY and the poses of one export."
 )
 
 _TRAIN_BETTER = "Train longer, or look at data.box, the losses and the learning rate."

@@ -63,8 +63,8 @@ def load_frames(path: str | Path, *, data: DataConfig | None = None, image_size:
     """
     data = data or DataConfig()
     format = format_of(path, _name_for(path, data))
-    if data.dataparser_transforms is not None and format.name != "transforms":
-        expected = f"null, since {path} is of format {format.name}: nerfstudio's JSON alone is moved by it"
+    if data.dataparser_transforms is not None and not format.has_worlds:
+        expected = f"null, since {path} is of format {format.name}: nerfstudio trains on a JSON or a COLMAP model"
         raise InputError("config", "data.dataparser_transforms", data.dataparser_transforms, expected)
     if data.images is not None and not format.has_picture_folder and Path(path) == data.transforms:
         expected = f"null, since {path} is of format {format.name}, whose file_path says where each picture is"

@@ -12,6 +12,7 @@ from scene.formats.capture_pictures import find_masks, pair_pictures, picture_fo
 from scene.formats.colmap_model import ColmapModel, model_kinds, points_file, read_model
 from scene.formats.colmap_records import ColmapCamera
 from scene.formats.dataset_format import DatasetFormat, note_once
+from scene.formats.nerfstudio_json import in_world, points_world
 from scene.formats.picture_sizes import picture_sizes
 from scene.formats.transforms_images import frame_names
 from scene.formats.undistortion import Lens, straight_frames, way_out
@@ -37,6 +38,7 @@ class Colmap(DatasetFormat):
 
     name = "colmap"
     has_picture_folder = True
+    has_worlds = True
 
     def recognises(self, path: Path) -> str | None:
         model = _model_folder(path)
@@ -91,9 +93,11 @@ def _frames(path: Path, model: ColmapModel, data: DataConfig) -> Frames:
     ]
     _note_used(model, pictures, paths, sizes)
     masks = None if pictures is None else find_masks(pictures, paths)
-    poses = moved_cameras(source, torch.from_numpy(model.camera_to_world()), data)
-    own, points = frame_names(source, names), points_file(model.folder)
-    return straight_frames(source, poses, own, scaled, sizes, paths, masks, as_stored=True, points=points)
+    poses = in_world(source, {}, torch.from_numpy(model.camera_to_world()), data)
+    more = {"points": points_file(model.folder), "points_world": points_world(source, {}, data), "as_stored": True}
+    return straight_frames(
+        source, moved_cameras(source, poses, data), frame_names(source, names), scaled, sizes, paths, masks, **more
+    )
 
 
 def _note_used(model: ColmapModel, pictures: Path | None, paths: Sequence[Path | None], sizes: Sequence[Size]) -> None:

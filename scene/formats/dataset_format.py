@@ -22,6 +22,9 @@ class DatasetFormat(ABC):
     has_picture_folder: ClassVar[bool] = False
     """Whether pictures are those of one folder, which ``data.images`` may name; else the dataset says where each is."""
 
+    has_worlds: ClassVar[bool] = False
+    """Whether nerfstudio trains on it, in a world of its own that ``data.dataparser_transforms`` leads to."""
+
     @abstractmethod
     def recognises(self, path: Path) -> str | None:
         """Why ``path`` looks like one of these, in words; None: it does not. It need not be there."""

@@ -62,6 +62,7 @@ class TransformsJson(DatasetFormat):
     """``transforms_<split>.json`` files, one beside the other."""
 
     name = "transforms"
+    has_worlds = True
 
     def recognises(self, path: Path) -> str | None:
         if path.suffix.lower() == ".json":

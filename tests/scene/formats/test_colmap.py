@@ -1,5 +1,7 @@
 """Captures with a COLMAP model."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,23 @@ def test_pictures_and_masks_are_taken_as_stored_whatever_exif_says(tmp_path, mon
     assert counted[5, 5] and counted.mean() > 0.7 and (bend > 0 or (counted == shown.any(axis=2)).all())
     assert "1 of 1 images have an EXIF orientation" in caplog.text and "taken as stored" in caplog.text
     assert ("1 picture and 1 mask undistorted" in caplog.text) == (bend > 0)
+
+
+def test_cameras_and_points_go_to_the_world_that_nerfstudio_trained_in(capture, caplog):
+    """Its own reader of COLMAP models writes the whole way there: turned and moved first, then scaled."""
+    world, turn = capture / "dataparser_transforms.json", np.array([[0.0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3]])
+    world.write_text(json.dumps({"transform": turn.tolist(), "scale": 0.5}))
+    as_it_is, data = load_frames(capture), DataConfig(dataparser_transforms=world)
+    moved = load_frames(capture, data=data)
+    rigid = torch.tensor(np.vstack([turn, [0, 0, 0, 1]]), dtype=torch.float32)
+    expected = rigid @ as_it_is.cameras.c2w
+    expected[:, :3, 3] *= 0.5
+    torch.testing.assert_close(moved.cameras.c2w, expected)
+    place = torch.tensor([1.0, 2, 4, 1], dtype=torch.float64)
+    assert (moved.points_world @ place).tolist() == [-0.5, 1.5, 3.5, 1] and as_it_is.points_world is None
+    with pytest.raises(InputError, match="data.dataparser_transforms: .* is of format graphdeco"):
+        (capture / "cameras.json").write_text("[]")
+        load_frames(capture, data=data)
 
 
 @pytest.mark.parametrize("place", ["", "sparse", "sparse/0"])
