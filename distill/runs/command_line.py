@@ -56,8 +56,8 @@ def add_config_options(
         )  # fmt: skip
         parser.add_argument(
             "--splat", type=given_path, metavar="FILE",
-            help=f"Gaussians without cameras ({', '.join(f'.{name}' for name in FORMATS)}): cameras are placed for "
-            "them; the config is configs/splat.yaml unless --config names another",
+            help=f"Gaussians ({', '.join(f'.{name}' for name in FORMATS)}), with --source from its cameras; alone, "
+            "cameras are placed for them, and the config is configs/splat.yaml unless --config names another",
         )  # fmt: skip
     if turns or not default_config:
         parser.add_argument(

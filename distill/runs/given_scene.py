@@ -1,5 +1,5 @@
 """``--model DIR``, ``--source DIR`` and ``--splat FILE``: what a config would say of a trained model's folder, of a
-capture, and of Gaussians alone.
+capture, and of Gaussians, alone or with the capture that they were trained on.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ def given_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
     up = getattr(arguments, "up", None)
     if up is None:
         return config, layers
-    if getattr(arguments, "splat", None) is None and not getattr(arguments, "turns", False):
-        raise InputError("command line", "--up", "no --splat", "--splat FILE", "Cameras are given without it.")
+    splat, source = (getattr(arguments, name, None) for name in ("splat", "source"))
+    if (splat is None or source is not None) and not getattr(arguments, "turns", False):
+        found = "no --splat" if splat is None else "--source too"
+        raise InputError("command line", "--up", found, "--splat FILE alone", "Otherwise cameras are given.")
     return config, [*layers, ("--up", {"teacher": {"orbit": {"up": up}}})]
 
 
@@ -52,15 +54,16 @@ def _named_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
     given = {name: getattr(arguments, name, None) for name in ("model", "source", "splat")}
     config, model, source, splat = arguments.config, given["model"], given["source"], given["splat"]
     if splat is not None:
-        if model is not None or source is not None:
-            hint = "With cameras, give the model's folder alone."
-            raise InputError("command line", "--splat", "--model or --source too", "one of them", hint)
+        if model is not None:
+            hint = "The model's folder has Gaussians and cameras of its own."
+            raise InputError("command line", "--splat", "--model too", "one of them", hint)
         if splat.is_dir():
             hint = "A folder that a model was trained into is --model DIR; of an unpacked SOG name its meta.json."
             if (own := own_folder(splat)) is not None:
                 hint = own[1]
             raise InputError("--splat", "file", f"{splat}, a folder", "a file of Gaussians", hint)
-        return config or _SPLAT_CONFIG, [("--splat", _of_splat(splat))]
+        if source is None:
+            return config or _SPLAT_CONFIG, [("--splat", _of_splat(splat))]
     if (assets := getattr(arguments, "assets", None)) is not None:
         model, source = (folder and taken_under(folder, assets) for folder in (model, source))
     for option, folder in (("--model", model), ("--source", source)):
@@ -73,9 +76,11 @@ def _named_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
         return config or _MODEL_CONFIG, layers
     if source is not None:
         otherwise = getattr(arguments, "source_config", None) or _MODEL_CONFIG
+        source = Path(os.path.abspath(source))
         with _naming_own_folders("--source", source, "a capture, with cameras and pictures"):
-            layers = [("--source", _of_source(Path(os.path.abspath(source)), config or otherwise))]
-        return config or otherwise, layers
+            if splat is None:
+                return config or otherwise, [("--source", _of_source(source, config or otherwise))]
+            return config or otherwise, [("--splat", _of_both(splat, source, config is not None))]
     if config is None:
         expected = "a YAML config, or --model DIR, --source DIR or --splat FILE"
         hint = "See configs/; a run's own is results/<scene>/<run>/config.yaml."
@@ -156,12 +161,26 @@ def _of_source(source: Path, config: Path) -> dict[str, Any]:
     data = {"transforms": str(source)}
     if config not in (_MODEL_CONFIG, CAPTURE_TEACHER):
         return {"data": data}
-    inner = re.compile(r"colmap|sparse|\d+")  # where a capture has its model
-    name = next((one.name for one in (source, *source.parents) if not inner.fullmatch(one.name)), "")
-    sections = {"scene": _name(name), "data": data | _size(load_frames(source, data=DataConfig()))}
+    sections = {"scene": _capture_name(source), "data": data | _size(load_frames(source, data=DataConfig()))}
     if config == CAPTURE_TEACHER:
         return sections
     return sections | {"run": "images", "teacher": {"kind": "images"}, "loss": {"depth": {"weight": 0.0}}}
+
+
+def _of_both(splat: Path, source: Path, has_config: bool) -> dict[str, Any]:
+    """Gaussians, and the capture that they were trained on."""
+    data, teacher = {"transforms": str(source)}, _of_splat(splat)["teacher"]
+    if has_config:
+        return {"data": data, "teacher": teacher}
+    frames = load_frames(source, data=DataConfig())
+    data |= _size(frames) | _images(source, frames)
+    return {"scene": _capture_name(source), "data": data, "teacher": teacher}
+
+
+def _capture_name(source: Path) -> str:
+    """The name of a capture's scene: its folder's."""
+    inner = re.compile(r"colmap|sparse|\d+")  # where a capture has its model
+    return _name(next((one.name for one in (source, *source.parents) if not inner.fullmatch(one.name)), ""))
 
 
 def _size(frames: Frames) -> dict[str, int]:

@@ -70,7 +70,13 @@ def latest_ply(model: Path) -> Path:
     }
     if not rounds:
         expected = "point_cloud/iteration_*/point_cloud.ply, as graphdeco's train.py writes it"
-        hint = "Name the folder that it was trained into (-m). A capture is --source DIR, Gaussians alone --splat FILE."
+        hint = "Name the folder that it was trained into (-m). Gaussians in a file are --splat FILE, a capture is "
+        hint += "--source DIR; both go together."
+        if (model / "nerfstudio_models").is_dir():
+            hint = (
+                "nerfstudio trained here: `ns-export gaussian-splat` writes the Gaussians; then --splat FILE --source "
+            )
+            hint += f"DATA --set data.dataparser_transforms={model / 'dataparser_transforms.json'}."
         raise InputError(model, "model", contents(model), expected, hint)
     return rounds[max(rounds)] / "point_cloud.ply"
 

@@ -90,6 +90,27 @@ def test_a_source_alone_is_the_dataset(tmp_path):
     assert config("--source", tmp_path / "garden" / "images" / "..").scene == "garden"
 
 
+def test_gaussians_go_with_the_capture_that_they_were_trained_on(tmp_path, write):
+    capture, splat = tmp_path / "garden", tmp_path / "export_30000.ply"
+    write_text(capture / "sparse" / "0", [PINHOLE], images("a.jpg", "b.jpg"))
+    write_pictures(capture / "images", "a.jpg", "b.jpg")
+    write_ply(splat, block_of_gaussians())
+    found = config("--splat", splat, "--source", capture)
+    assert (found.scene, found.run, found.teacher.kind, found.teacher.ply) == ("garden", "student", "gaussians", splat)
+    assert found.data.transforms == capture and found.data.resolution == 16 and found.image_split == "train"
+    (capture / "images/b.jpg").unlink()  # then not every frame has a picture to learn from
+    assert config("--splat", splat, "--source", capture).image_split is None
+    path = write("scene: mine\nrun: own\ndata: {resolution: 12}\nteacher: {kind: bricks}\n")
+    found = config("--config", path, "--splat", splat, "--source", capture)
+    assert (found.scene, found.teacher.kind, found.teacher.ply, found.data.transforms) == (
+        "mine",
+        "gaussians",
+        splat,
+        capture,
+    )
+    assert found.data.resolution == 12 and found.image_split is None
+
+
 def test_a_config_says_the_rest(model, write):
     path = write("scene: mine\nrun: own\ndata: {resolution: 12}\nteacher: {kind: bricks}\n")
     found = config("--config", path, "--model", model, "--set", "data.holdout_every=5")
@@ -113,7 +134,9 @@ def test_folders_that_are_none_are_named(model, tmp_path):
         config("--model", model, "--source", model / "cfg_args")
     with pytest.raises(InputError, match="--splat: file: found .*, a folder, expected a file .*--model DIR"):
         config("--splat", model)
-    with pytest.raises(InputError, match="model: found .*expected point_cloud/iteration_.*A capture is --source DIR"):
+    with pytest.raises(
+        InputError, match="model: found .*expected point_cloud/iteration_.*--splat FILE, a capture is --source DIR"
+    ):
         config("--model", tmp_path / "capture")
     with pytest.raises(InputError, match="or --model DIR, --source DIR or --splat FILE"):
         config()
@@ -144,9 +167,11 @@ def test_one_line_distils_a_model(model, tmp_path, capsys):
 
 
 def test_gaussians_alone_have_no_cameras_beside_them(model):
-    with pytest.raises(InputError, match="--splat: found --model or --source too"):
+    with pytest.raises(InputError, match="--splat: found --model too, expected one of them"):
         config("--splat", "a.ply", "--model", model)
     with pytest.raises(InputError, match="--up: found no --splat"):
         config("--model", model, "--up=-y")
+    with pytest.raises(InputError, match="--up: found --source too"):
+        config("--splat", "a.ply", "--source", model, "--up=-y")
     with pytest.raises(InputError, match="--config: found nothing"):
         config()

@@ -165,6 +165,9 @@ def test_the_latest_iteration_is_taken(model, tmp_path):
         latest_ply(tmp_path / "nowhere")
     with pytest.raises(InputError, match="model: found output, expected"):
         latest_ply(tmp_path)
+    (tmp_path / "nerfstudio_models").mkdir()
+    with pytest.raises(InputError, match="model: found .*nerfstudio trained here: .*--set data.dataparser_transforms="):
+        latest_ply(tmp_path)
 
 
 def test_exposures_are_taken_back(model, tmp_path):
