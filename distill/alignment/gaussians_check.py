@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -29,6 +30,8 @@ from settings.sections import Color
 from teacher.sources import Teacher, source_of
 from teacher.sources.box import outlier_words
 
+_log = logging.getLogger(__name__)
+
 _FRAMES = 3  # looked at
 _OUTLIERS_GAIN_DB = 3.0  # that pictures gain without Gaussians that hide the scene
 # Mistakes that leave poses and pictures as they are: what is trained on is not what was meant, but can be learnt.
@@ -50,7 +53,8 @@ def _reference(config: Config, teacher: Teacher) -> _Reference | None:
         background = views.background or background
         return _Reference(lambda i: views.image(i, background), background, "the renders", teacher.poses is None)
     if views.ground_truth is not None:
-        return _Reference(lambda i: views.ground_truth_image(i, background), background, "ground truth", False)
+        is_trained_on = teacher.images is not None  # as a second source of rays: what contradicts it cannot be learnt
+        return _Reference(lambda i: views.ground_truth_image(i, background), background, "ground truth", is_trained_on)
     return None
 
 
@@ -88,6 +92,8 @@ def check_gaussians(
         advice = source_of(config).outlier_advice(teacher.gaussians)
         refuse_or_warn(is_an_error or is_hopeless, config.teacher.ply, "Gaussians", words, expected, advice)
         return False
+    words = "the Gaussians of teacher.ply are %.2f dB from %s: looking for the cause, which may take minutes"
+    _log.info(words, as_it_is, reference.words)
     diagnosis = diagnose(_small_comparison(config, teacher, reference, list(range(len(teacher.views)))), THRESHOLD_DB)
     fill = np.mean([view.alpha.mean().item() for view in few.renderings])
     words = (

@@ -222,6 +222,14 @@ def test_gaussians_of_another_world_than_ground_truth_are_a_warning(toy, caplog)
     assert "point_cloud.ply: another world: found" in first and "dB from ground truth" in first
 
 
+def test_gaussians_of_another_world_than_images_that_are_trained_on_too_are_refused(toy, caplog):
+    other_world(toy)
+    both = (*GAUSSIANS, "data.ground_truth={split: train, weight: 2}", "data.holdout_every=4")
+    with caplog.at_level(logging.INFO), pytest.raises(InputError, match="another world: .*dataparser_transforms"):
+        prepare(toy, *both)
+    assert "dB from ground truth: looking for the cause" in caplog.text
+
+
 def with_giants(folder):
     gaussians = read_ply(folder / "point_cloud.ply")
     gaussians.log_scales[:2] = 9.0
