@@ -59,15 +59,13 @@ def views_from_gaussians(
     has_truths = truths is not None and any(truths.image_paths)
     needed = VIEW_BYTES + (TRUTH_BYTES if has_truths else 0)
     check_pictures_fit(size, len(cameras), needed, "data.resolution", more="or set data.memory_gib")
+    # Files first: one that is missing or damaged is told before views are drawn, which may take hours.
+    counted = None if dataset is None else counted_pixels(dataset, size)
+    truth = None if truths is None else load_ground_truth(truths, size)
     drawn = late_bar(range(len(cameras)), "teacher", unit=" view")
     fields = collect_views((render_view(renderer, cameras, i) for i in drawn), len(cameras))
-    counted = None if dataset is None else counted_pixels(dataset, size)
-    return TeacherViews(
-        **common,
-        **fields,
-        ground_truth=None if truths is None else load_ground_truth(truths, size),
-        counted=None if counted is None else torch.from_numpy(counted),
-    )
+    counted = None if counted is None else torch.from_numpy(counted)
+    return TeacherViews(**common, **fields, ground_truth=truth, counted=counted)
 
 
 def _large_enough(dataset: Frames, size: Size) -> Frames | None:
