@@ -121,6 +121,7 @@ def _frames(path: Path, data: DataConfig) -> Frames:
     if tests is None:
         tests = _tests(path, entries, arguments)
     _tell_splits_apart(entries, arguments)
+    _refuse_cut_names(path, entries)
     order = sorted(range(len(entries)), key=lambda index: entries[index]["img_name"])
     entries = [entries[index] for index in order]
     names = [entry["img_name"] for entry in entries]
@@ -271,6 +272,19 @@ def _tell_splits_apart(entries: Sequence[dict[str, Any]], arguments: dict[str, A
         splits = ("test", "train") if arguments.get("eval") is True else ("train", "test")
         for index, entry in enumerate(entries):
             entry["img_name"] = f"{splits[index >= second]}/{entry['img_name']}"
+
+
+def _refuse_cut_names(path: Path, entries: Sequence[dict[str, Any]]) -> None:
+    """InputError where several cameras have one name: which picture is whose, nothing tells then."""
+    views: dict[str, set[tuple[str, str]]] = {}
+    for entry in entries:
+        views.setdefault(entry["img_name"], set()).add(_view(entry))
+    name = max(views, key=lambda key: len(views[key]))
+    if len(views[name]) > 1:
+        found = f"'{name}' for {len(views[name])} of {len(entries)} cameras, of different poses"
+        hint = "Older versions of graphdeco's program cut names at their first dot and leave folders out. Take the "
+        hint += "cameras of the capture: --splat point_cloud.ply --source CAPTURE."
+        raise InputError(path, "img_name", found, "a name for each", hint)
 
 
 def _pictures(

@@ -211,7 +211,7 @@ def test_bad_exposures_are_named(model, content, message):
         (cameras("a", rotation="none"), "rotation and position: found values that are no numbers"),
         (cameras("a", rotation=[[2, 0, 0], [0, 2, 0], [0, 0, 2]]), "a pose that is not rigid .*axes scaled by 2"),
         (cameras("a", rotation=[[1, 0, 0], [0, float("nan"), 0], [0, 0, 1]]), "a non-finite number"),
-        (cameras("a", "a", "a"), "file_path 'a' more than once"),
+        (cameras("a", "b", "a", "a"), "img_name: found 'a' for 3 of 4 cameras, of different poses, .*--source CAPTURE"),
     ],
 )
 def test_bad_cameras_are_named(model, content, message):
