@@ -60,7 +60,9 @@ def pair_pictures(source: Path, folder: Path, names: Sequence[str]) -> tuple[Pat
 
     def of(name: str) -> Path | None:
         bare = name.replace("\\", "/").lower()  # graphdeco's names have no extension
-        return by_stem.get(bare) or by_stem.get(os.path.splitext(bare)[0])
+        stem = os.path.splitext(bare)[0]
+        # The folder itself is in the names of a COLMAP run over the capture's folder.
+        return by_stem.get(bare) or by_stem.get(stem) or by_stem.get(stem.removeprefix("images/"))
 
     paths = [path if path.is_file() else of(name) for name, path in zip(names, found, strict=True)]
     present = sum(path is not None for path in paths)

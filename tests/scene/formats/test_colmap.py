@@ -109,6 +109,17 @@ def test_intrinsics_are_for_the_true_pixels(capture):
         load_frames(capture, data=DataConfig(images=capture / "images_8"))
 
 
+def test_names_may_hold_the_folder_of_the_pictures(capture):
+    """As where COLMAP was run over the capture's folder, pictures that it did not register beside the others."""
+    write_text(capture / "sparse" / "0", [PINHOLE], images(*(f"images/{name}" for name in NAMES)))
+    write_pictures(capture / "images_2", *NAMES, "unregistered.jpg", size=(8, 6))
+    write_pictures(capture / "images", "unregistered.jpg")
+    for folder in ("images", "images_2"):
+        frames = load_frames(capture, data=DataConfig(images=capture / folder))
+        assert frames.image_paths == tuple(capture / folder / name for name in sorted(NAMES))
+    assert frames.names == ("a", "b", "c")
+
+
 def test_pictures_of_another_extension_or_renamed_are_paired(capture, caplog):
     for name in NAMES:
         (capture / "images" / name).rename(capture / "images" / name.replace(".jpg", ".PNG"))
