@@ -75,7 +75,12 @@ def read_header(path: str | Path) -> Header:
     for number, line in enumerate(lines[1:], 2):
         if not _understand(line, forms, elements, comments):
             expected = "format, element NAME COUNT or property TYPE NAME of PLY 1.0, each name once"
-            raise InputError(path, "PLY header", f"line {number}: '{line[:80]}'", expected, DAMAGED)
+            match line.split():
+                case ["property", kind, _] if kind not in _TYPES:
+                    hint = f"PLY 1.0 has no type {kind[:20]}: export the file with floats."
+                case _:
+                    hint = DAMAGED
+            raise InputError(path, "PLY header", f"line {number}: '{line[:80]}'", expected, hint)
     if len(forms) != 1:
         raise InputError(path, "PLY header", f"{len(forms)} lines format", "one", DAMAGED)
     return Header(forms[0], elements, tuple(comments), end.end())

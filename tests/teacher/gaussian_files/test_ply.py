@@ -130,9 +130,14 @@ def test_not_a_ply(ply, content):
 
 
 def test_broken_header(ply):
-    ply.write_bytes(ply.read_bytes().replace(b"element vertex 5", b"element vertex x"))
-    with pytest.raises(InputError, match="PLY header: found line 3: 'element vertex x'"):
-        read_ply(ply)
+    for change, hint in (
+        (("element vertex 5", "element vertex x"), "cut short"),
+        (("float opacity", "half opacity"), "floats"),
+    ):
+        broken = ply.with_name("broken.ply")
+        broken.write_bytes(ply.read_bytes().replace(*(text.encode() for text in change)))
+        with pytest.raises(InputError, match=f"PLY header: found line .*{change[1]}.* {hint}"):
+            read_ply(broken)
 
 
 def test_missing_properties(ply):
