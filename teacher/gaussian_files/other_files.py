@@ -16,6 +16,11 @@ FROM_CHECKPOINT = (
     "Give the PLY that its program exports: graphdeco's point_cloud/iteration_*/point_cloud.ply, nerfstudio's "
     "`ns-export gaussian-splat`, gsplat's export_splats."
 )
+_EXPORT = "Export the Gaussians as .ply or .sog from the program that wrote it."
+_HINTS = {
+    "html": f"Its download failed, or it is the page of a viewer. {_EXPORT}",
+    "gltf": _EXPORT,
+}
 _CHECKPOINTS = ("torch", "pickle", "safetensors", "npz", "npy", "hdf5")
 _SOG_WORDS = (b'"means"', b'"scales"', b'"quats"', b'"sh0"')
 _LONGEST_META = 1 << 24
@@ -39,7 +44,8 @@ def refuse_other_file(path: str | Path, kind: FileKind | None) -> NoReturn:
             line = head.decode("utf-8", errors="ignore").partition("\n")[0].strip()
             raise InputError(path, "Gaussians", f"text that begins '{line}'", _EXPECTED, "Is it the right file?")
         raise InputError(path, "first bytes", f"{head}, which are no known file's", _EXPECTED, "Is it the right file?")
-    hint = kind.hint or (FROM_CHECKPOINT if kind.key in _CHECKPOINTS else "Is it the right file?")
+    hint = _HINTS.get(kind.key) or kind.hint
+    hint = hint or (FROM_CHECKPOINT if kind.key in _CHECKPOINTS else "Is it the right file?")
     raise InputError(path, "Gaussians", kind.name, _EXPECTED, hint)
 
 

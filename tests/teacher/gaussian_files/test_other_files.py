@@ -25,7 +25,8 @@ def ksplat():
     ("content", "message"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:ae", "a Git LFS pointer.*git lfs pull"),
-        (b"<!DOCTYPE html><html>404", "an HTML page"),
+        (b"<!DOCTYPE html><html>404", "an HTML page.*download failed, or .* viewer.*Export the Gaussians as .ply"),
+        (b"glTF\2\0\0\0", "a binary glTF model.*Export the Gaussians as .ply"),
         (b"", "an empty file"),
         (ksplat(), r"a .ksplat .* splat.*splat-transform"),
         (b'{"means": {}, "scales": {}, "quats": {}, "sh0": {}}', "None, expected a number of Gaussians"),
