@@ -57,9 +57,14 @@ def _patch_once(interpreter, patch: Callable) -> Callable:
     def patch_what_is_not_yet(function):
         if any(core.is_builtin(language.load) for language in languages_seen_by(function)):
             patch(function)
+            core.tensor.__index__ = _number  # Triton 3.6's refuses a loop's bound from numpy 2.4 on
         return interpreter._LangPatchScope()  # has nothing to restore
 
     return patch_what_is_not_yet
+
+
+def _number(self) -> int:
+    return int(self.handle.data.item())
 
 
 def _patch_attribute(semantic) -> Callable:
