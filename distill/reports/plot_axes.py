@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.axis import Axis
-from matplotlib.ticker import AutoLocator, LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 _LEAST_TICKS = 3  # fewer do not show how a logarithmic axis runs
+_MOST_STEPS = 5  # where they are even: towards the right end they lie close together
 
 
 class _RoundTicks(LogLocator):
@@ -17,7 +18,7 @@ class _RoundTicks(LogLocator):
         ticks = super().tick_values(vmin, vmax)
         if ((ticks >= vmin) & (ticks <= vmax)).sum() >= _LEAST_TICKS:
             return ticks
-        return AutoLocator().tick_values(vmin, vmax)
+        return MaxNLocator(_MOST_STEPS, steps=(1, 2, 5, 10)).tick_values(vmin, vmax)
 
 
 def round_ticks(axis: Axis) -> None:
