@@ -261,10 +261,12 @@ def own_folder(path: Path) -> tuple[str, str] | None:
         each = f"; each of its blocks has a run, such as {run}" if run else ""
         return "a city", f"tools/render_city.py draws the city{each}."
     if _is_run(path):
-        hint = f"tools/view.py {path} shows it, tools/evaluate.py {path} measures it, and --config {path / _CONFIG} "
+        here, config = shlex.quote(str(path)), shlex.quote(str(path / _CONFIG))
+        hint = f"python tools/view.py {here} shows it, python tools/evaluate.py {here} measures it, --config {config} "
         return "a run of this program, which trained a student", f"{hint}trains it anew."
     if is_fit(path):
-        hint = f"python lego_response_distill.py --model {path} distils it, and tools/view.py {path} shows it."
+        here = shlex.quote(str(path))
+        hint = f"python lego_response_distill.py --model {here} distils it, and python tools/view.py {here} shows it."
         return "a teacher that tools/train_teacher.py fitted", hint
     if is_stopped_fit(path):
         hint = "The command that began it goes on with it, with --resume, and writes the Gaussians."
