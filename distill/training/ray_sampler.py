@@ -174,20 +174,17 @@ class PixelPool:
 
     def __init__(self, views: int, frame_pixels: int, device: torch.device) -> None:
         self.table = torch.zeros(views, frame_pixels, dtype=torch.int32, device=device)
-        self._counts = torch.zeros(views, dtype=torch.int64)  # on the CPU: each draw asks for their sum
+        self._counts = torch.zeros(views, dtype=torch.int64)
+        self.count = 0  # of all views: a number, as each draw asks for it
         self._starts = self.ends = torch.zeros(views, dtype=torch.int64, device=device)
         """Of each view, pixels of it and of those before it."""
-
-    @property
-    def count(self) -> int:
-        """Pixels of all views."""
-        return int(self._counts.sum())
 
     def set_frame(self, view: int, wanted: Tensor) -> None:
         """Replaces a view's pixels by those that a (H * W,) bool mask holds."""
         places = wanted.nonzero()[:, 0]
         self.table[view, : len(places)] = places.int()
         self._counts[view] = len(places)
+        self.count = int(self._counts.sum())
         counts = self._counts.to(self.ends.device)
         self.ends = counts.cumsum(0)
         self._starts = self.ends - counts
