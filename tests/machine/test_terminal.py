@@ -34,7 +34,7 @@ def test_a_run_whose_output_is_kept_does_not_draw_a_bar_for_each_row_of_its_csv(
             ["render.sampling=teacher", "teacher.kind=gaussians", "teacher.outputs=null"],
             {"teacher", "ground truth", "what views see", "pixels worth drawing"},
         ),
-        (["teacher.kind=images", "teacher.ply=null", "teacher.outputs=null"], {"pictures"}),
+        (["teacher.kind=images", "teacher.ply=null", "teacher.outputs=null"], {"pictures", "empty space"}),
     ],
 )
 def test_what_a_run_of_many_pictures_waits_for_before_its_first_step_is_shown(
