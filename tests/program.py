@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import csv
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+import torch
+
 LIVE = ("teacher.kind=gaussians", "teacher.live={buffer: 8, reuse: 1.0}")
 MIXED = (*LIVE, "data.ground_truth={split: train, weight: 0.5}")
+# Whether a process may train that goes on as a copy of this one. Once a GPU is there, torch's backward pass has threads
+# for it, and refuses in a copy, which has none of them; on macOS its libraries may crash there.
+FORKS = sys.platform == "linux" and not torch.cuda.is_available()
+# Python warns from 3.12 on; kernels' threads are idle meanwhile, and the copy does without them.
+quiet_fork = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:

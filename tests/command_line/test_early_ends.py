@@ -14,7 +14,7 @@ from lego_response_distill import main
 from machine.files import CsvLog
 from machine.folder_lock import locked
 from scene.images import read_image, write_image
-from tests.program import LIVE, arguments, csv_rows, setting
+from tests.program import FORKS, LIVE, arguments, csv_rows, quiet_fork, setting
 from tests.toy_scene import add_training_split, write_toy_scene
 
 
@@ -163,11 +163,13 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path, capsys, caplog, at_step_20, o
     assert views == sorted(views) and (views[0] > 0) == (overrides is LIVE)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process can go on as a copy of this one")
+@quiet_fork
+@pytest.mark.skipif(not FORKS, reason="no process can go on as a copy of this one")
 def test_a_killed_run_leaves_the_last_checkpoint_and_a_readable_csv(tmp_path, at_step_20) -> None:
     config = write_toy_scene(tmp_path, train={"lr": 0.06, "checkpoint_steps": [5, 15, 25]})
     at_step_20(lambda: os.kill(os.getpid(), signal.SIGKILL))
     if (run := os.fork()) == 0:
+        signal.alarm(300)  # so that it fails where a copy would wait for ever for what it has not
         try:
             main(arguments(config, "--max-steps", "30"))
         finally:

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +20,7 @@ from machine import ranks
 from machine.run_folder import RunFolder
 from settings.training import TrainConfig
 from teacher.sources import load_teacher
+from tests.program import FORKS, quiet_fork
 from tests.toy_scene import BOTH_SPLITS, write_toy_scene
 from tests.toy_training import CPU, losses_of, trainer_of
 
@@ -79,6 +79,7 @@ def second(port: int, path: Path, answers) -> None:
     answers.put(train_together(path)[3])
 
 
+@quiet_fork
 def test_two_processes_train_evaluate_stop_and_are_gone_on_with_as_one(tmp_path, monkeypatch) -> None:
     path = write_toy_scene(tmp_path, loss=LOSSES, eval={"save_renders": False, **BOTH_SPLITS})
     alone = trainer_of(path, *OVERRIDES)
@@ -88,7 +89,7 @@ def test_two_processes_train_evaluate_stop_and_are_gone_on_with_as_one(tmp_path,
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # Where a process can go on as a copy of this one it imports nothing anew.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    context = multiprocessing.get_context("fork" if FORKS else "spawn")
     answers = context.Queue()
     other = context.Process(target=second, args=(port, path, answers), daemon=True)
     other.start()
