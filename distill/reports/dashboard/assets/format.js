@@ -14,7 +14,7 @@ function fill(node, attributes, children) {
   return node;
 }
 // Long names break behind a sign that joins words.
-const breakable = (text) => text.split(/(?<=[_/-])/).flatMap((part) => [part, element("wbr")]);
+const breakable = (text) => text.match(/[^_/-]*[_/-]?/g).flatMap((part) => [part, element("wbr")]);
 const element = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 const shape = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
