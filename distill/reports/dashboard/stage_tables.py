@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from distill.reports.dashboard.run_files import Problem
 from distill.reports.dashboard.run_records import Run
@@ -132,8 +133,13 @@ def dashboard_markdown(tables: Sequence[StageTable], problems: Sequence[Problem]
         blocks.append("## Files that could not be read in full")
         blocks.append("\n".join(f"- {escape_markdown(p.file)}: {escape_markdown(p.reason)}" for p in problems))
     blocks.append("## How to read it")
-    blocks.append("\n".join(f"- {escape_markdown(rule)}" for rule in (*RULES, RULE)))
+    blocks.append("\n".join(_item(escape_markdown(rule)) for rule in (*RULES, RULE)))
     return "\n\n".join(blocks) + "\n"
+
+
+def _item(text: str) -> str:
+    """Of a list, wrapped as the other pages of docs/ are."""
+    return "\n".join(wrap(f"- {text}", 160, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
 
 
 def measured_on(run: Run) -> str:

@@ -8,6 +8,7 @@ from distill.reports.dashboard.run_files import Problems
 from distill.reports.dashboard.run_records import read_runs
 from distill.reports.dashboard.stage_tables import TITLES, dashboard_markdown, stage_tables
 from machine.files import write_csv
+from settings.loading import REPO_ROOT
 from tests.distill.reports.dashboard.toy_runs import write_run
 from tests.program import csv_rows
 
@@ -22,7 +23,8 @@ def test_small_case(tmp_path) -> None:
     write_run(tmp_path, "b_2", 31.0, fps=None)
     write_run(tmp_path, "gone", 10.25, fps=900.0)
     (tmp_path / "logs/toy/b_2/training_metrics.csv").write_text("")
-    head, _, _ = _markdown(tmp_path).partition("\n## How to read it")
+    head, _, rules = _markdown(tmp_path).partition("\n## How to read it")
+    assert (REPO_ROOT / "docs/dashboard.md").read_text(encoding="utf-8").endswith(rules), "as this program writes it"
     assert head == (
         "# Dashboard\n\n"
         "Made by `python tools/dashboard.py` from `logs/` and `results/`; written anew each time.\n\n"
