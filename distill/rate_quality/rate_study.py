@@ -195,6 +195,7 @@ class RateStudy:
                 _log.info("%s, measured before", point.text())
                 yield point
             return
+        record.put(name, key, None)  # files are replaced from here on, also where this one is stopped
         points = []
         for point in make(*of):
             points.append(asdict(point))

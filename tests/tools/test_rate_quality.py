@@ -144,6 +144,26 @@ def test_a_study_that_was_stopped_goes_on_from_what_it_has_measured(trained, mon
     assert known() == 0
 
 
+def test_files_that_a_stopped_study_has_replaced_are_made_again(trained, monkeypatch, caplog):
+    first, other = (arguments(trained, *FEW, "--fit-steps", steps) for steps in "34")
+    assert main(first) == 0
+    measured = rate_study.RateStudy._measured
+    caplog.set_level("INFO")
+
+    def stopped(study, form, words, *of):
+        if "fitted on for 4 steps" in words:
+            raise KeyboardInterrupt
+        return measured(study, form, words, *of)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(rate_study.RateStudy, "_measured", stopped)
+        assert main(other) == 130
+    caplog.clear()
+    assert main(first) == 0
+    told = [line for line in caplog.messages if "fitted on for 3 steps" in line]
+    assert len(told) == 3 and not any("measured before" in line for line in told)
+
+
 def figures_in(folder):
     """What the table of a study says of each file, by the form and how it was made; the front is of all of them."""
     rows = csv_rows(folder / "table.csv")
