@@ -166,7 +166,7 @@ class RateStudy:
             yield from self._once(record, str(path), own, [], self._elsewhere, path)
         whole = self.teacher.gaussians
         yield from self._once(record, "whole", key, self._paths("whole"), self._forms, whole, "whole", "as it is")
-        yield from self._once(record, "given", key, [], self._given)
+        yield from self._once(record, "given", cache_key(key, [str(path) for path in plan.files]), [], self._given)
         for kept in plan.kept:
             name = f"kept{kept:g}"
             yield from self._once(record, name, key, self._paths(name), self._pruned, kept)

@@ -100,10 +100,14 @@ def test_a_file_that_is_given_in_a_smaller_form_is_a_form_too(trained, study):
     assert not [row for row in study.rows if "as given" in row["what"]]  # of a PLY
     given = trained.parent / "small.npz"
     write_gaussians(given, read_gaussians(trained.parent / "point_cloud.ply"))
-    assert main(arguments(trained, *FEW, "--fit-steps", "2", "--set", "teacher.ply=small.npz")) == 0
+    command = arguments(trained, *FEW, "--fit-steps", "2", "--set", "teacher.ply=small.npz")
+    assert main(command) == 0
     table = csv_rows(trained.parent / "results/toy/first_rates/table.csv")
     (row,) = (row for row in table if row["what"].startswith("small.npz, as given"))
     assert float(row["psnr_teacher"]) > 40 and int(row["bytes"]) == given.stat().st_size
+    assert main([*command, "--file", str(given)]) == 0  # named too, it is not there twice
+    table = csv_rows(trained.parent / "results/toy/first_rates/table.csv")
+    assert [row["what"].partition(" (")[0] for row in table if "small" in row["what"]] == ["small.npz, made elsewhere"]
 
 
 def test_a_student_is_trained_for_each_size_where_that_is_wanted(trained):
