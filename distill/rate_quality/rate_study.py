@@ -34,7 +34,7 @@ from distill.rate_quality.fitted_on import PrunedTeacher, seconds_of
 from distill.rate_quality.rate_table import COLUMNS, FIGURES, RatePoint, draw, markdown, rows_of
 from distill.rendering.renderer import RenderedFrame
 from distill.runs.session import train_and_evaluate
-from kernels.threads import one_torch_thread
+from kernels.threads import available_threads, one_torch_thread
 from machine.devices import choose_device, device_name
 from machine.files import write_atomically, write_csv
 from machine.fingerprints import cache_key, files_digest
@@ -46,8 +46,10 @@ from settings.config import Config
 from settings.errors import InputError
 from settings.loading import to_yaml, validate
 from settings.words import counted
+from teacher.fitting.backends import fitting_device
 from teacher.gaussian_files import import_gsply, read_gaussians, write_gaussians
 from teacher.gaussians import Gaussians
+from teacher.rasterizer import raster_implementation
 from teacher.sources import Teacher, check_assets, finer_teacher, load_teacher, source_of
 from teacher.views.rasterized import blended_planes
 
@@ -113,6 +115,8 @@ class RateStudy:
         for path in plan.files:
             source_of(config).gaussians_in(path)
         self.device = choose_device(config)
+        # Before anything is read: a file that changes while the study is under way is another's the next time.
+        made_of = [self._made_of(each) for each in plan.students]
         self.teacher: Teacher = load_teacher(config)
         if self.teacher.gaussians is None:
             raise InputError("config", "teacher", "no Gaussians", "some, to compare with", "Set teacher.ply.")
@@ -132,8 +136,10 @@ class RateStudy:
         nets = {net: Lpips.load(net, self.device) for net in config.eval.lpips_nets if net == "vgg"}
         nets = {net: model for net, model in nets.items() if model}
         self.references = References(views, names, background_of(views, config), nets)
-        measured = [str(self.device), device_name(self.device), *map(self.references.key, self.frames)]
-        self.conditions = cache_key(code_digest(), measured)
+        machine = [str(self.device), device_name(self.device), available_threads()]
+        drawn_by = [raster_implementation(config.teacher.rasterizer, self.device), str(fitting_device(config))]
+        conditions = cache_key(code_digest(), machine, drawn_by, [self.references.key(frame) for frame in self.frames])
+        self.keys = [cache_key(conditions, each) for each in made_of]
 
     def run(self, command: str) -> list[RatePoint]:
         """Makes, measures, writes the tables after each file and the plot at the end; returns the points.
@@ -157,10 +163,10 @@ class RateStudy:
 
     def _points(self, record: FigureCache) -> Iterator[RatePoint]:
         plan = self.plan
-        for config in plan.students:
-            yield from self._students(config, record)
+        for config, key in zip(plan.students, self.keys, strict=True):
+            yield from self._students(config, key, record)
         taught = [self.fewer.taught.views.cameras.width, plan.fit_seconds, plan.fit_steps]
-        key = cache_key(self._key(self.config), taught, list(plan.sog))
+        key = cache_key(self.keys[0], taught, list(plan.sog))
         for path in plan.files:
             own = cache_key(key, files_digest([path]))
             yield from self._once(record, str(path), own, [], self._elsewhere, path)
@@ -174,10 +180,10 @@ class RateStudy:
                 name = f"kept{kept:g}_sh{degree}_fitted"
                 yield from self._once(record, name, key, self._paths(name), self._fitted, kept, degree)
 
-    def _key(self, config: Config) -> str:
-        """Of all that the figures of a student's files, and of its teacher's forms, depend on."""
+    def _made_of(self, config: Config) -> str:
+        """Key of what a student's files, and its teacher's forms, are made of."""
         assets, checkpoint = source_of(config).asset_digests(), RunFolder(config, self.root).latest_checkpoint()
-        return cache_key(self.conditions, to_yaml(config), assets, files_digest([checkpoint]), self.plan.anew)
+        return cache_key(to_yaml(config), assets, files_digest([checkpoint]), self.plan.anew)
 
     def _once(
         self,
@@ -223,8 +229,7 @@ class RateStudy:
         if (size := path.stat().st_size) < _SMALLER * (self.files / "whole.ply").stat().st_size:
             yield self._measured(path.suffix, f"{path.name}, as given ({len(whole):,})", size, self._drawn(whole))
 
-    def _students(self, config: Config, record: FigureCache) -> Iterator[RatePoint]:
-        key = self._key(config)
+    def _students(self, config: Config, key: str, record: FigureCache) -> Iterator[RatePoint]:
         for size in self.plan.sizes:
             path = self.files / f"{config.run}_{size:g}MiB.lrd"
             if self.plan.anew:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from contextlib import redirect_stdout
+from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -166,6 +167,22 @@ def test_files_that_a_stopped_study_has_replaced_are_made_again(trained, monkeyp
     assert main(first) == 0
     told = [line for line in caplog.messages if "fitted on for 3 steps" in line]
     assert len(told) == 3 and not any("measured before" in line for line in told)
+
+
+def test_figures_are_of_the_teacher_as_it_was_when_the_study_began(trained, monkeypatch, caplog):
+    command, compress = arguments(trained, *FEW, "--fit-steps", "3"), rate_study.compress
+
+    def replaced_meanwhile(*given):
+        made, gaussians = compress(*given), block_of_gaussians().scaled(0.25)
+        write_ply(trained.parent / "point_cloud.ply", replace(gaussians, sh=gaussians.sh / 2))
+        return made
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(rate_study, "compress", replaced_meanwhile)
+        assert main(command) == 0
+    caplog.set_level("INFO")
+    assert main(command) == 0
+    assert "measured before" not in caplog.text
 
 
 def figures_in(folder):
