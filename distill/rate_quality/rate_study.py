@@ -255,10 +255,14 @@ class RateStudy:
         """A student trained for a file of this size, MiB, put at ``path``; one that was begun is gone on with."""
         own, begun = self._of_size(config, size), f"{path.name} begun"
         folder = RunFolder(own, self.root)
-        # The folder may hold an earlier run's files until training has begun.
-        is_begun = record.get(begun, key) and folder.config_yaml.is_file()
+        # The folder may hold an earlier run's files, of the same config too, until training has begun.
+        before, written = record.get(begun, key), 0
+        if folder.config_yaml.is_file():
+            written = folder.config_yaml.stat().st_mtime_ns
+        is_begun = before is not None and written not in (0, before)
         is_begun = is_begun and folder.config_yaml.read_text(encoding="utf-8") == to_yaml(own)
-        record.put(begun, key, True)
+        if not is_begun:
+            record.put(begun, key, written)
         if (status := train_and_evaluate(own, self.root, "auto" if is_begun else None)) > _LAST_OF_OWN:
             raise Stopped(status - _LAST_OF_OWN)
         checkpoint = folder.latest_checkpoint()

@@ -213,6 +213,15 @@ def test_a_student_that_is_trained_for_a_size_is_gone_on_with(trained, monkeypat
     assert main(command) == 0
     assert begun == [("first_0.006MiB", None), ("first_0.01MiB", None), ("first_0.01MiB", "auto")]
 
+    def stopped_before(config, root, resume):
+        begun.append((config.run, resume))
+        raise KeyboardInterrupt
+
+    (trained.parent / "results/toy/first_rates/record.jsonl").unlink()
+    monkeypatch.setattr(rate_study, "train_and_evaluate", stopped_before)
+    assert [main(command), main(command)] == [130, 130]
+    assert begun[3:] == [("first_0.006MiB", None)] * 2  # what is in its folder is another study's
+
 
 @pytest.mark.parametrize("supersample", [1, 3])
 def test_a_teacher_is_drawn_at_the_width_that_it_was_fitted_at(tmp_path, supersample):
