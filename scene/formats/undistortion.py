@@ -243,7 +243,9 @@ def _place(path: Path, lens: Lens, as_stored: bool) -> Path:
     """Where the straight picture of a file is kept: another one when the file or the lens is another."""
     stat = path.stat()
     file = [str(path.resolve()), stat.st_mtime_ns, stat.st_size]
-    key = cache_key(file, [*lens.intrinsics, *lens.distortion, as_stored], _VERSION)
+    *bends, k3 = lens.distortion
+    bends += [k3] if k3 else []  # what earlier versions kept, of lenses without it, is found
+    key = cache_key(file, [*lens.intrinsics, *bends, as_stored], _VERSION)
     return cache_dir() / "undistorted" / f"{path.stem[:80]}_{key[:20]}.png"
 
 

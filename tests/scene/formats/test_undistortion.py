@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from machine.fingerprints import cache_key
 from scene.formats.undistortion import Lens, distort, straightened, undistort
 from scene.images import read_image, write_image
 from scene.masks import read_mask
@@ -56,6 +57,18 @@ def test_a_straight_picture_shows_what_the_lens_bent(tmp_path, monkeypatch, capl
     expected = pattern(places(width, height, *frame.intrinsics)).reshape(height, width, 3)
     assert straight.shape == expected.shape and np.abs(straight - expected).max() < 0.012
     assert np.abs(straight - expected).mean() < 0.003
+
+
+def test_what_was_kept_of_a_lens_before_there_was_k3_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, inside, bends = tmp_path / "bent.png", (50.0, 52.0, 31.0, 25.0), (-0.1, 0.02, 0.001, 0.0)
+    write_image(path, np.zeros((48, 64, 3)))
+
+    def kept(k3):
+        return straightened(tmp_path / "cameras.txt", [Lens(inside, (*bends, k3))], [(64, 48)], [path])[0].path.name
+
+    file = [str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size]
+    assert kept(0.0) == f"bent_{cache_key(file, [*inside, *bends, False], 2)[:20]}.png" != kept(0.01)
 
 
 def test_pinholes_and_frames_without_a_picture_stay(tmp_path):
