@@ -113,6 +113,9 @@ class RateStudy:
             expected = "a program that makes a SOG of a PLY"
             raise InputError("--sog", plan.sog[0], "no such program", expected, "Install it, or leave out --sog.")
         for path in plan.files:
+            if path.suffix == ".json":  # the other files of such a SOG are neither counted nor told from others
+                hint = f"Pack it: splat-transform {shlex.quote(str(path))} packed.sog"
+                raise InputError("--file", path.name, "an unpacked SOG", "one file, whose bytes are counted", hint)
             source_of(config).gaussians_in(path)
         self.device = choose_device(config)
         # Before anything is read: a file that changes while the study is under way is another's the next time.

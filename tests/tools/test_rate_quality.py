@@ -294,6 +294,8 @@ def test_a_number_out_of_range_is_refused(options, tmp_path, capsys):
 def test_a_file_that_cannot_be_read_is_refused_at_once(trained, capsys):
     assert main(arguments(trained, "--file", str(trained))) == 2
     assert "toy.yaml" in capsys.readouterr().err
+    assert main(arguments(trained, "--file", str(trained.with_name("meta.json")))) == 2
+    assert "meta.json: found an unpacked SOG, expected one file" in capsys.readouterr().err
 
 
 def test_a_run_that_was_not_trained_is_refused(tmp_path, capsys):
