@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
@@ -73,10 +74,9 @@ def latest_ply(model: Path) -> Path:
         hint = "Name the folder that it was trained into (-m). Gaussians in a file are --splat FILE, a capture is "
         hint += "--source DIR; both go together."
         if (model / "nerfstudio_models").is_dir():
-            hint = (
-                "nerfstudio trained here: `ns-export gaussian-splat` writes the Gaussians; then --splat FILE --source "
-            )
-            hint += f"DATA --set data.dataparser_transforms={model / 'dataparser_transforms.json'}."
+            world = shlex.quote(f"data.dataparser_transforms={model / 'dataparser_transforms.json'}")
+            hint = "nerfstudio trained here: `ns-export gaussian-splat` writes the Gaussians; then --splat FILE "
+            hint += f"--source DATA --set {world}"
         raise InputError(model, "model", contents(model), expected, hint)
     return rounds[max(rounds)] / "point_cloud.ply"
 

@@ -165,9 +165,10 @@ def test_the_latest_iteration_is_taken(model, tmp_path):
         latest_ply(tmp_path / "nowhere")
     with pytest.raises(InputError, match="model: found output, expected"):
         latest_ply(tmp_path)
-    (tmp_path / "nerfstudio_models").mkdir()
-    with pytest.raises(InputError, match="model: found .*nerfstudio trained here: .*--set data.dataparser_transforms="):
-        latest_ply(tmp_path)
+    (tmp_path / "my run/nerfstudio_models").mkdir(parents=True)
+    told = r"model: found .*nerfstudio trained here: .*--set 'data.dataparser_transforms=\S+/my run/dataparser_transf"
+    with pytest.raises(InputError, match=told):
+        latest_ply(tmp_path / "my run")
 
 
 def test_exposures_are_taken_back(model, tmp_path):
