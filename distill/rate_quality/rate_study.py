@@ -19,29 +19,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from distill.compression.compress import Wanted, compress
-from distill.evaluation.evaluator import background_of
 from distill.evaluation.figure_cache import FigureCache, code_digest
-from distill.evaluation.frame_metrics import References, Render
-from distill.evaluation.metrics import Lpips
-from distill.evaluation.speed import frames_per_second, timed
 from distill.model.checkpoint import load_checkpoint, supersample_in
-from distill.model.model import restore_model
 from distill.rate_quality.fitted_on import PrunedTeacher, seconds_of
-from distill.rate_quality.rate_table import COLUMNS, FIGURES, RatePoint, draw, markdown, rows_of
-from distill.rendering.renderer import RenderedFrame
+from distill.rate_quality.form_measurement import FormMeasurement
+from distill.rate_quality.rate_table import COLUMNS, RatePoint, draw, markdown, rows_of
 from distill.runs.session import train_and_evaluate
-from kernels.threads import available_threads, one_torch_thread
+from kernels.threads import available_threads
 from machine.devices import choose_device, device_name
 from machine.files import write_atomically, write_csv
 from machine.fingerprints import cache_key, files_digest
 from machine.interrupts import Stopped
 from machine.run_folder import RunFolder
-from machine.terminal import late_bar
-from scene.frames import refuse_no_holdout
 from settings.config import Config
 from settings.errors import InputError
 from settings.loading import to_yaml, validate
@@ -51,14 +41,12 @@ from teacher.gaussian_files import import_gsply, read_gaussians, write_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import raster_implementation
 from teacher.sources import Teacher, check_assets, finer_teacher, load_teacher, source_of
-from teacher.views.rasterized import blended_planes
 
 FORMS = (".ply", ".npz", ".spz")
 """Of a teacher, as written here. No well-kept Python library writes SOG: a command does, see ``RatePlan.sog``."""
 _SMALLER = 0.9  # bytes of a file that is given, as a share of a plain PLY of it, below which it is another form
 _LAST_OF_OWN = 128  # exit status; a signal's number is added to it
 _log = logging.getLogger(__name__)
-_Frame = Callable[[int], RenderedFrame]
 
 
 @dataclass(frozen=True)
@@ -130,18 +118,12 @@ class RateStudy:
         taught = finer_teacher(config, self.teacher, scale)
         self.fewer = PrunedTeacher(config, self.source, self.drawing, self.teacher, taught)
         self.fewer.check()
-        self.frames = self.teacher.views.holdout_frames.tolist()
-        refuse_no_holdout(len(self.frames))
+        self.measurement = FormMeasurement(config, self.source, self.teacher, self.device)
         self.folder = RunFolder(config.model_copy(update={"run": f"{config.run}_rates"}), root)
         self.files = self.folder.results / "files"
-        views = self.teacher.views
-        names = ("teacher",) + (("ground_truth",) if views.ground_truth is not None else ())
-        nets = {net: Lpips.load(net, self.device) for net in config.eval.lpips_nets if net == "vgg"}
-        nets = {net: model for net, model in nets.items() if model}
-        self.references = References(views, names, background_of(views, config), nets)
         machine = [str(self.device), device_name(self.device), available_threads()]
         drawn_by = [raster_implementation(config.teacher.rasterizer, self.device), str(fitting_device(config))]
-        conditions = cache_key(code_digest(), machine, drawn_by, [self.references.key(frame) for frame in self.frames])
+        conditions = cache_key(code_digest(), machine, drawn_by, self.measurement.key())
         self.keys = [cache_key(conditions, each) for each in made_of]
 
     def run(self, command: str) -> list[RatePoint]:
@@ -207,6 +189,7 @@ class RateStudy:
         record.put(name, key, None)  # files are replaced from here on, also where this one is stopped
         points = []
         for point in make(*of):
+            _log.info("%s", point.text())
             points.append(asdict(point))
             yield point
         record.put(name, key, points)
@@ -214,7 +197,7 @@ class RateStudy:
     def _elsewhere(self, path: Path) -> Iterator[RatePoint]:
         gaussians = self.source.gaussians_in(path)
         words = f"{path.name}, made elsewhere ({len(gaussians):,})"
-        yield self._measured(path.suffix, words, path.stat().st_size, self._drawn(gaussians))
+        yield self.measurement.gaussians(gaussians, path.suffix, words, path.stat().st_size)
 
     def _pruned(self, kept: float) -> Iterator[RatePoint]:
         return self._forms(self.fewer.pruned(kept), f"kept{kept:g}", _words_of(kept))
@@ -230,7 +213,7 @@ class RateStudy:
         if path is None or path in self.plan.files or path.suffix == ".json":
             return
         if (size := path.stat().st_size) < _SMALLER * (self.files / "whole.ply").stat().st_size:
-            yield self._measured(path.suffix, f"{path.name}, as given ({len(whole):,})", size, self._drawn(whole))
+            yield self.measurement.gaussians(whole, path.suffix, f"{path.name}, as given ({len(whole):,})", size)
 
     def _students(self, config: Config, key: str, record: FigureCache) -> Iterator[RatePoint]:
         for size in self.plan.sizes:
@@ -246,13 +229,13 @@ class RateStudy:
         made = compress(config, self.root, wanted, RunFolder(config, self.root).latest_checkpoint(), path)
         _log.info("%s", made.text())
         words = f"{config.run}, {counted(made.steps, 'step')} of compression"
-        yield self._student(config, path, words, path.stat().st_size)
+        yield self.measurement.student(config, path, words, path.stat().st_size)
 
     def _as_trained(self, config: Config) -> Iterator[RatePoint]:
         path = RunFolder(config, self.root).latest_checkpoint()
         weights = load_checkpoint(path, "cpu")["student"]["weights"]
         size = sum(weight.numel() * 4 for weight in weights.values())
-        yield self._student(config, path, f"{config.run}, float32 weights", size)
+        yield self.measurement.student(config, path, f"{config.run}, float32 weights", size)
 
     def _anew(self, config: Config, size: float, path: Path, record: FigureCache, key: str) -> Iterator[RatePoint]:
         """A student trained for a file of this size, MiB, put at ``path``; one that was begun is gone on with."""
@@ -271,7 +254,8 @@ class RateStudy:
         checkpoint = folder.latest_checkpoint()
         write_atomically(path, checkpoint.with_suffix(".lrd").read_bytes())
         steps = counted(load_checkpoint(checkpoint, "cpu")["step"], "step")
-        yield self._student(config, path, f"{config.run}, trained for this size in {steps}", path.stat().st_size)
+        words = f"{config.run}, trained for this size in {steps}"
+        yield self.measurement.student(config, path, words, path.stat().st_size)
 
     def _of_size(self, config: Config, size: float) -> Config:
         """The config of a run that ends with a file of this size, MiB."""
@@ -281,64 +265,22 @@ class RateStudy:
         settings["train"]["max_seconds"] = seconds_of(config)
         return validate(Config, settings, {}, "--anew")
 
-    def _student(self, config: Config, path: Path, words: str, size: int) -> RatePoint:
-        model = restore_model(config, load_checkpoint(path, self.device), path, self.device)
-        model.student.eval()
-        cameras = self.teacher.views.cameras.to(self.device)
-        renderer, background = model.renderer(), self.references.background
-
-        def render(index: int) -> RenderedFrame:
-            return renderer.render(cameras, index, background)
-
-        return self._measured(f"student {model.student.kind}", words, size, render)
-
     def _forms(self, gaussians: Gaussians, name: str, words: str) -> Iterator[RatePoint]:
         for path in self._paths(name):
             if path.suffix == ".sog":
                 _run([*self.plan.sog, str(path.with_suffix(".ply")), str(path)], path)
             else:
                 write_gaussians(path, gaussians)
-            words_of_all = f"{words} ({len(gaussians):,})"
-            yield self._measured(path.suffix, words_of_all, path.stat().st_size, self._drawn(read_gaussians(path)))
+            words_of_all, size = f"{words} ({len(gaussians):,})", path.stat().st_size
+            yield self.measurement.gaussians(read_gaussians(path), path.suffix, words_of_all, size)
 
     def _paths(self, name: str) -> list[Path]:
         """Of a teacher's forms."""
         return [self.files / f"{name}{form}" for form in ((*FORMS, ".sog") if self.plan.sog else FORMS)]
 
-    def _drawn(self, gaussians: Gaussians) -> _Frame:
-        rasterizer = self.source.rasterizer(gaussians)
-        cameras = self.teacher.views.cameras
-
-        @one_torch_thread()  # as students are drawn: their times are compared
-        def render(index: int) -> RenderedFrame:
-            planes = blended_planes(rasterizer, cameras, index)
-            alpha = planes[..., 3]
-            rgb = planes[..., :3] + (1 - alpha)[..., None] * planes.new_tensor(self.references.background)
-            return RenderedFrame(rgb.clamp(0, 1), alpha, torch.zeros_like(alpha))
-
-        return render
-
-    @torch.no_grad()
-    def _measured(self, form: str, words: str, size: int, render: _Frame) -> RatePoint:
-        timed(render, self.frames[0], self.device)  # the first one compiles, or fills caches
-        found: dict[str, list[dict[str, float | None]]] = {name: [] for name in self.references.names}
-        seconds = []
-        for index in late_bar(self.frames, "measure", unit=" frame"):
-            frame, spent = timed(render, index, self.device)
-            seconds.append(spent)
-            for name, figures in self.references.measure(index, Render.of(frame, spent), None).items():
-                found[name].append(figures)
-        figures = {
-            name: {figure: _mean([each.get(figure) for each in every]) for figure in FIGURES}
-            for name, every in found.items()
-        }
-        point = RatePoint(form, words, size, figures, frames_per_second(seconds))
-        _log.info("%s", point.text())
-        return point
-
     def _write(self, points: Sequence[RatePoint], command: str) -> None:
         cameras, folder = self.teacher.views.cameras, self.folder.results
-        frames = counted(len(self.frames), "held-out frame")
+        frames = counted(len(self.measurement.frames), "held-out frame")
         about = (
             f"{self.config.scene}, {frames} of {cameras.width}x{cameras.height}, on "
             f"{device_name(self.device)}. Command: `{command}`. A teacher's forms are measured as they are read back."
@@ -358,8 +300,3 @@ def _run(command: list[str], made: Path) -> None:
     if done.returncode or not made.is_file():
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         raise InputError(made, "--sog", f"`{shlex.join(command)}` ended with: {last[0]}", "a file", "Try it by hand.")
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    measured = [value for value in values if value is not None]
-    return float(np.mean(measured)) if measured else None

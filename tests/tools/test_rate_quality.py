@@ -16,6 +16,7 @@ import pytest
 
 from distill.model.checkpoint import load_checkpoint
 from distill.rate_quality import rate_study
+from distill.rate_quality.form_measurement import FormMeasurement
 from distill.training.trainer import Trainer
 from scene.images import read_image, write_image
 from teacher.fitting.fit import TeacherFit
@@ -152,7 +153,7 @@ def test_a_study_that_was_stopped_goes_on_from_what_it_has_measured(trained, mon
 def test_files_that_a_stopped_study_has_replaced_are_made_again(trained, monkeypatch, caplog):
     first, other = (arguments(trained, *FEW, "--fit-steps", steps) for steps in "34")
     assert main(first) == 0
-    measured = rate_study.RateStudy._measured
+    measured = FormMeasurement._point
     caplog.set_level("INFO")
 
     def stopped(study, form, words, *of):
@@ -161,7 +162,7 @@ def test_files_that_a_stopped_study_has_replaced_are_made_again(trained, monkeyp
         return measured(study, form, words, *of)
 
     with monkeypatch.context() as stopping:
-        stopping.setattr(rate_study.RateStudy, "_measured", stopped)
+        stopping.setattr(FormMeasurement, "_point", stopped)
         assert main(other) == 130
     caplog.clear()
     assert main(first) == 0
