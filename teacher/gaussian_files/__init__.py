@@ -39,7 +39,7 @@ def read_gaussians(path: str | Path, offset: Offset | None = None) -> Gaussians:
 
     Raises:
         InputError: the file is missing, damaged or something else; what it holds cannot be drawn, see
-            ``checked_gaussians``; ``.spz`` without gsply.
+            ``checked_gaussians``; ``.spz`` without gsply, or of version 4 without zstandard.
     """
     check_present(path)
     kind = file_kind(path)

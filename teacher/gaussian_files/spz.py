@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import struct
-import zlib
 from dataclasses import replace
 from math import frexp
 from pathlib import Path
@@ -18,24 +16,12 @@ from kernels.threads import one_torch_thread
 from machine.files import atomic_path, output_errors
 from scene.world_offset import Offset
 from settings.errors import InputError
-from teacher.gaussian_files.checks import (
-    DAMAGED,
-    FIELDS,
-    check_present,
-    checked_gaussians,
-    warn_of_antialiasing,
-)
-from teacher.gaussian_files.other_files import CONVERT
+from teacher.gaussian_files.checks import DAMAGED, FIELDS, check_present, checked_gaussians
+from teacher.gaussian_files.spz_container import check_container, import_package
 from teacher.gaussians import Gaussians
 
 _log = logging.getLogger(__name__)
 
-# Magic, version, Gaussians, degree, bits of a position's fraction, flags, reserved.
-_HEADER = struct.Struct("<4sIIBBBB")
-_MAGIC, _VERSIONS, _FIRST_UNZIPPED = b"NGSP", "2 or 3", 4
-_ANTIALIASED, _HAS_EXTENSIONS = 1, 2  # flags
-_BYTES = 9 + 1 + 3 + 3 + 3  # of a Gaussian: position, opacity, colour, scales, rotation (one more from version 3 on)
-_PART = 1 << 20  # bytes that are unpacked at a time
 # SPZ positions are signed fixed point of 24 bits; 2^-16 world units are finer than any Gaussian.
 _SPZ_POSITION_BITS, _SPZ_MOST_FRACTION = 24, 16
 # The limits of log-scales and harmonics that it holds; shares of Gaussians beyond them that are warned of.
@@ -101,7 +87,7 @@ def tell_of_clamped(path: str | Path, gaussians: Gaussians) -> None:
 
 
 def read_spz(path: str | Path, offset: Offset | None = None) -> Gaussians:
-    """Reads SPZ, versions 2 and 3, into the axes of a 3DGS PLY.
+    """Reads SPZ, versions 2 to 4, into the axes of a 3DGS PLY.
 
     Args:
         offset: ``data.offset``, taken off after the turn into those axes: see ``moved_positions``.
@@ -110,7 +96,7 @@ def read_spz(path: str | Path, offset: Offset | None = None) -> Gaussians:
         InputError: see ``read_gaussians``.
     """
     check_present(path)
-    _check_container(path)
+    check_container(path)
     arrays = _decoded(path)
     turned = None if offset is None else tuple(np.multiply(offset, _HALF_TURN).tolist())
     return _half_turned(checked_gaussians(path, arrays, turned))
@@ -131,54 +117,6 @@ def _decoded(path: str | Path) -> dict[str, np.ndarray]:
     return dict(zip(FIELDS, arrays, strict=True))
 
 
-def _check_container(path: str | Path) -> None:
-    """Checks an SPZ file byte by byte: its kind, its length and its checksum; warns of what is ignored.
-
-    Raises:
-        InputError: it is not packed, of another version or degree, cut short, altered, or longer than it says.
-    """
-    data, name = Path(path).read_bytes(), Path(path).name
-    if data[:4] == _MAGIC:
-        if (version := int.from_bytes(data[4:8], "little")) >= _FIRST_UNZIPPED:
-            raise InputError(path, "SPZ version", version, _VERSIONS, CONVERT.format(name=name))
-        hint = f"Pack it: gzip {name} && mv {name}.gz {name}"
-        raise InputError(path, "spz file", "an unpacked SPZ", "a gzip-compressed one", hint)
-    try:
-        header, held = _unzipped(data)
-    except (zlib.error, EOFError) as error:
-        raise InputError(path, "spz file", f"unreadable data ({error})", "a whole .spz file", DAMAGED) from None
-    magic, version, count, degree, _, flags, _ = _HEADER.unpack(header)
-    if magic != _MAGIC or version not in (2, 3):
-        raise InputError(path, "SPZ version", version, _VERSIONS, CONVERT.format(name=name))
-    if degree > 3:
-        raise InputError(path, "degree of the harmonics", degree, "0 to 3", "Export it with a degree of at most 3.")
-    size = count * (_BYTES + (version >= 3) + 3 * ((degree + 1) ** 2 - 1))
-    if held < size or (held > size and not flags & _HAS_EXTENSIONS):
-        found = f"{held} bytes for {count} Gaussians"
-        raise InputError(path, "spz file", found, f"{size} bytes", "Its header is another file's: export it again.")
-    if held > size:
-        _log.warning("%s: %d bytes after the Gaussians are ignored", path, held - size)
-    if flags & _ANTIALIASED:
-        warn_of_antialiasing(path, "its header says so")
-
-
-def _unzipped(data: bytes) -> tuple[bytes, int]:
-    """Header of a gzip stream, and how many bytes of it come after that.
-
-    Raises:
-        zlib.error, EOFError: the stream is altered, cut short, or not all of the file.
-    """
-    unpack = zlib.decompressobj(wbits=31)
-    header, held = unpack.decompress(data, _HEADER.size), 0
-    while not unpack.eof and (part := unpack.decompress(unpack.unconsumed_tail, _PART)):
-        held += len(part)
-    if not unpack.eof or len(header) < _HEADER.size:
-        raise EOFError("it ends early")
-    if unpack.unused_data:
-        raise EOFError(f"{len(unpack.unused_data)} bytes come after its end")
-    return header, held
-
-
 def _half_turned(gaussians: Gaussians) -> Gaussians:
     """The scene turned by half a turn about x; done twice it is the scene again (rotations up to their sign)."""
     turn = torch.tensor(_HALF_TURN)
@@ -194,10 +132,5 @@ def _half_turned(gaussians: Gaussians) -> Gaussians:
 
 
 def import_gsply(path: str | Path) -> ModuleType:
-    """The package that reads and writes SPZ; InputError where it is not installed."""
-    try:
-        import gsply
-    except ImportError as error:
-        hint = "pip install 'lego-response-distill[spz]', or use .ply or .npz."
-        raise InputError(path, "spz file", f"no package gsply ({error})", "gsply, which reads SPZ", hint) from None
-    return gsply
+    """The package that decodes and writes SPZ; InputError where it is not installed."""
+    return import_package(path, "gsply")

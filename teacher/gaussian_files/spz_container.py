@@ -1,0 +1,156 @@
+"""What holds the Gaussians of a ``.spz``: one gzip stream up to version 3, a stream of zstd for each array from 4 on.
+
+The decoder takes all the memory that a header asks for, and tells little of what is wrong. So a file is unpacked in
+parts first, and is held to its header.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import struct
+import zlib
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from settings.errors import InputError
+from teacher.gaussian_files.checks import DAMAGED, warn_of_antialiasing
+from teacher.gaussian_files.other_files import CONVERT
+
+_log = logging.getLogger(__name__)
+
+# Magic, version, Gaussians, degree, bits of a position's fraction, flags, reserved.
+_HEADER = struct.Struct("<4sIIBBBB")
+# From version 4 on: the same, but how many streams for the reserved byte; where the table of streams begins; reserved.
+_STREAMED_HEADER = struct.Struct("<4sIIBBBBI12x")
+_STREAM = struct.Struct("<QQ")  # of the table: bytes of a stream packed, and unpacked
+_MAGIC, _ZIPPED, _STREAMED, _VERSIONS = b"NGSP", (2, 3), 4, "2 to 4"
+_ANTIALIASED, _HAS_EXTENSIONS = 1, 2  # flags
+_PART = 1 << 20  # bytes that are unpacked at a time
+_ZSTD_PART = 1 << 10  # packed bytes that are unpacked at a time: 4 of zstd's may stand for 128 KiB
+_OTHER_HEADER = "Its header is another file's: export it again."
+
+
+def check_container(path: str | Path) -> None:
+    """Checks an SPZ file byte by byte: its kind, its length, the checksum of gzip; warns of what is ignored.
+
+    Raises:
+        InputError: it is not packed, of another version or degree, cut short, altered, or longer than it says;
+            version 4 without zstandard.
+    """
+    data = Path(path).read_bytes()
+    if data[:4] == _MAGIC:
+        flags, extensions = _check_streams(path, data)
+    else:
+        flags, extensions = _check_zipped(path, data)
+    if extensions:
+        _log.warning("%s: %d bytes of extensions are ignored", path, extensions)
+    if flags & _ANTIALIASED:
+        warn_of_antialiasing(path, "its header says so")
+
+
+def import_package(path: str | Path, package: str) -> ModuleType:
+    """A package that reads SPZ; InputError where it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        hint = "pip install 'lego-response-distill[spz]', or use .ply or .npz."
+        found = f"no package {package} ({error})"
+        raise InputError(path, "spz file", found, f"{package}, which reads SPZ", hint) from None
+
+
+def _check_zipped(path: str | Path, data: bytes) -> tuple[int, int]:
+    """Flags of a file of version 2 or 3, and how many bytes of extensions it has."""
+    name = Path(path).name
+    try:
+        header, held = _unzipped(data)
+    except (zlib.error, EOFError) as error:
+        _refuse_damaged(path, error)
+    magic, version, count, degree, _, flags, _ = _HEADER.unpack(header)
+    if magic == _MAGIC and version == _STREAMED:
+        hint = f"Unpack it: mv {name} {name}.gz && gunzip {name}.gz"
+        raise InputError(path, "spz file", f"version {version} inside of gzip", "that version as it is", hint)
+    if magic != _MAGIC or version not in _ZIPPED:
+        raise InputError(path, "SPZ version", version, _VERSIONS, CONVERT.format(name=name))
+    size = sum(_sizes(path, version, count, degree))
+    if held < size or (held > size and not flags & _HAS_EXTENSIONS):
+        raise InputError(path, "spz file", f"{held} bytes for {count} Gaussians", f"{size} bytes", _OTHER_HEADER)
+    return flags, held - size
+
+
+def _check_streams(path: str | Path, data: bytes) -> tuple[int, int]:
+    """Flags of a file of version 4, and how many bytes of extensions it has."""
+    name, version = Path(path).name, int.from_bytes(data[4:8], "little")
+    if len(data) >= _HEADER.size and version < _STREAMED:
+        hint = f"Pack it: gzip {name} && mv {name}.gz {name}"
+        raise InputError(path, "spz file", "an unpacked SPZ", "a gzip-compressed one", hint)
+    if len(data) < _STREAMED_HEADER.size:
+        _refuse_damaged(path, "it ends early")
+    if version > _STREAMED:
+        raise InputError(path, "SPZ version", version, _VERSIONS, CONVERT.format(name=name))
+    *_, count, degree, _, flags, streams, table = _STREAMED_HEADER.unpack_from(data)
+    sizes = _sizes(path, version, count, degree)
+    extensions, start = table - _STREAMED_HEADER.size, table + streams * _STREAM.size
+    if streams != len(sizes) or extensions < 0 or (extensions and not flags & _HAS_EXTENSIONS):
+        found = f"{streams} streams, with their table at byte {table}"
+        raise InputError(
+            path, "spz file", found, f"{len(sizes)} streams, at byte {_STREAMED_HEADER.size}", _OTHER_HEADER
+        )
+    if start > len(data):
+        _refuse_damaged(path, "it ends early")
+    entries = list(_STREAM.iter_unpack(data[table:start]))
+    if (unpacked := [size for _, size in entries]) != sizes:
+        raise InputError(
+            path, "spz file", f"streams of {unpacked} bytes for {count} Gaussians", f"{sizes} bytes", _OTHER_HEADER
+        )
+    end = start + sum(packed for packed, _ in entries)
+    if end != len(data):
+        raise InputError(path, "spz file", f"{len(data)} bytes", f"{end}, which its header says", DAMAGED)
+    zstandard = import_package(path, "zstandard")
+    for packed, size in entries:
+        try:
+            _check_stream(zstandard, memoryview(data)[start : start + packed], size)
+        except (zstandard.ZstdError, EOFError) as error:
+            _refuse_damaged(path, error)
+        start += packed
+    return flags, extensions
+
+
+def _sizes(path: str | Path, version: int, count: int, degree: int) -> list[int]:
+    """Bytes of positions, opacities, colours, scales, rotations and harmonics, less those that have none."""
+    if degree > 3:
+        raise InputError(path, "degree of the harmonics", degree, "0 to 3", "Export it with a degree of at most 3.")
+    each = 9, 1, 3, 3, 3 + (version >= 3), 3 * ((degree + 1) ** 2 - 1)
+    return [size * count for size in each if size * count]
+
+
+def _unzipped(data: bytes) -> tuple[bytes, int]:
+    """Header of a gzip stream, and how many bytes of it come after that.
+
+    Raises:
+        zlib.error, EOFError: the stream is altered, cut short, or not all of the file.
+    """
+    unpack = zlib.decompressobj(wbits=31)
+    header, held = unpack.decompress(data, _HEADER.size), 0
+    while not unpack.eof and (part := unpack.decompress(unpack.unconsumed_tail, _PART)):
+        held += len(part)
+    if not unpack.eof or len(header) < _HEADER.size:
+        raise EOFError("it ends early")
+    if unpack.unused_data:
+        raise EOFError(f"{len(unpack.unused_data)} bytes come after its end")
+    return header, held
+
+
+def _check_stream(zstandard: ModuleType, left: memoryview, size: int) -> None:
+    """Raises ZstdError or EOFError where a stream of zstd is not whole, not all of the data, or not of that size."""
+    unpack, held = zstandard.ZstdDecompressor().decompressobj(), 0
+    while left and not unpack.eof and held <= size:
+        held += len(unpack.decompress(left[:_ZSTD_PART]))
+        left = left[_ZSTD_PART:]
+    if left or unpack.unused_data or not unpack.eof or held != size:
+        raise EOFError(f"a stream is not of the {size} bytes that its header says")
+
+
+def _refuse_damaged(path: str | Path, why: object) -> NoReturn:
+    raise InputError(path, "spz file", f"unreadable data ({why})", "a whole .spz file", DAMAGED) from None
