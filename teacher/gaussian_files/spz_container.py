@@ -29,6 +29,10 @@ _MAGIC, _ZIPPED, _STREAMED, _VERSIONS = b"NGSP", (2, 3), 4, "2 to 4"
 _ANTIALIASED, _HAS_EXTENSIONS = 1, 2  # flags
 _PART = 1 << 20  # bytes that are unpacked at a time
 _ZSTD_PART = 1 << 10  # packed bytes that are unpacked at a time: 4 of zstd's may stand for 128 KiB
+_RECORD = struct.Struct("<II")  # of an extension: its type, and how many bytes come after this
+_AXES_RECORD, _RIGHT_UP_BACK = 0xADBE0003, 4
+# Where x, y and z look (left or right, down or up, back or front), by that record's number.
+_AXES = "unspecified LDB RDB LUB RUB LDF RDF LUF RUF LFD RFD LFU RFU LBD RBD LBU RBU".split()  # noqa: SIM905
 _OTHER_HEADER = "Its header is another file's: export it again."
 
 
@@ -36,8 +40,8 @@ def check_container(path: str | Path) -> None:
     """Checks an SPZ file byte by byte: its kind, its length, the checksum of gzip; warns of what is ignored.
 
     Raises:
-        InputError: it is not packed, of another version or degree, cut short, altered, or longer than it says;
-            version 4 without zstandard.
+        InputError: it is not packed, of another version or degree, cut short, altered, or longer than it says; an
+            extension says that it is in other axes; version 4 without zstandard.
     """
     data = Path(path).read_bytes()
     if data[:4] == _MAGIC:
@@ -45,7 +49,8 @@ def check_container(path: str | Path) -> None:
     else:
         flags, extensions = _check_zipped(path, data)
     if extensions:
-        _log.warning("%s: %d bytes of extensions are ignored", path, extensions)
+        _check_axes(path, extensions)
+        _log.warning("%s: %d bytes of extensions are ignored", path, len(extensions))
     if flags & _ANTIALIASED:
         warn_of_antialiasing(path, "its header says so")
 
@@ -60,11 +65,11 @@ def import_package(path: str | Path, package: str) -> ModuleType:
         raise InputError(path, "spz file", found, f"{package}, which reads SPZ", hint) from None
 
 
-def _check_zipped(path: str | Path, data: bytes) -> tuple[int, int]:
-    """Flags of a file of version 2 or 3, and how many bytes of extensions it has."""
+def _check_zipped(path: str | Path, data: bytes) -> tuple[int, bytes]:
+    """Flags and extensions of a file of version 2 or 3."""
     name = Path(path).name
     try:
-        header, held = _unzipped(data)
+        header, held, last = _unzipped(data)
     except (zlib.error, EOFError) as error:
         _refuse_damaged(path, error)
     magic, version, count, degree, _, flags, _ = _HEADER.unpack(header)
@@ -76,11 +81,15 @@ def _check_zipped(path: str | Path, data: bytes) -> tuple[int, int]:
     size = sum(_sizes(path, version, count, degree))
     if held < size or (held > size and not flags & _HAS_EXTENSIONS):
         raise InputError(path, "spz file", f"{held} bytes for {count} Gaussians", f"{size} bytes", _OTHER_HEADER)
-    return flags, held - size
+    if (extensions := held - size) > _PART:
+        raise InputError(
+            path, "spz file", f"{extensions} bytes of extensions", f"at most {_PART}", "Export it without them."
+        )
+    return flags, last[len(last) - extensions :]
 
 
-def _check_streams(path: str | Path, data: bytes) -> tuple[int, int]:
-    """Flags of a file of version 4, and how many bytes of extensions it has."""
+def _check_streams(path: str | Path, data: bytes) -> tuple[int, bytes]:
+    """Flags and extensions of a file of version 4."""
     name, version = Path(path).name, int.from_bytes(data[4:8], "little")
     if len(data) >= _HEADER.size and version < _STREAMED:
         hint = f"Pack it: gzip {name} && mv {name}.gz {name}"
@@ -114,7 +123,7 @@ def _check_streams(path: str | Path, data: bytes) -> tuple[int, int]:
         except (zstandard.ZstdError, EOFError) as error:
             _refuse_damaged(path, error)
         start += packed
-    return flags, extensions
+    return flags, data[_STREAMED_HEADER.size : table]
 
 
 def _sizes(path: str | Path, version: int, count: int, degree: int) -> list[int]:
@@ -125,21 +134,38 @@ def _sizes(path: str | Path, version: int, count: int, degree: int) -> list[int]
     return [size * count for size in each if size * count]
 
 
-def _unzipped(data: bytes) -> tuple[bytes, int]:
-    """Header of a gzip stream, and how many bytes of it come after that.
+def _unzipped(data: bytes) -> tuple[bytes, int, bytes]:
+    """Header of a gzip stream, how many bytes of it come after that, and the last of them (``_PART`` or more).
 
     Raises:
         zlib.error, EOFError: the stream is altered, cut short, or not all of the file.
     """
     unpack = zlib.decompressobj(wbits=31)
-    header, held = unpack.decompress(data, _HEADER.size), 0
+    header, held, last = unpack.decompress(data, _HEADER.size), 0, []
     while not unpack.eof and (part := unpack.decompress(unpack.unconsumed_tail, _PART)):
         held += len(part)
+        last = [*last[-1:], part]
     if not unpack.eof or len(header) < _HEADER.size:
         raise EOFError("it ends early")
     if unpack.unused_data:
         raise EOFError(f"{len(unpack.unused_data)} bytes come after its end")
-    return header, held
+    return header, held, b"".join(last)
+
+
+def _check_axes(path: str | Path, extensions: bytes) -> None:
+    """InputError where an extension, SPZ_ADOBE_coordinate_system, says that the Gaussians are in other axes."""
+    place = 0
+    while place + _RECORD.size <= len(extensions):
+        kind, length = _RECORD.unpack_from(extensions, place)
+        place += _RECORD.size
+        if kind == _AXES_RECORD and length == 4:
+            number = int.from_bytes(extensions[place : place + length], "little")
+            if number not in (0, _RIGHT_UP_BACK):
+                axes = _AXES[number] if number < len(_AXES) else f"number {number}"
+                found = f"{axes}, as its extension SPZ_ADOBE_coordinate_system says"
+                hint = CONVERT.format(name=Path(path).name)
+                raise InputError(path, "axes", found, f"{_AXES[_RIGHT_UP_BACK]} (right, up, back)", hint)
+        place += length
 
 
 def _check_stream(zstandard: ModuleType, left: memoryview, size: int) -> None:

@@ -1,5 +1,6 @@
 """SPZ files are read to the byte: other versions, unpacked, cut short, longer than they say."""
 
+import struct
 import sys
 
 import pytest
@@ -11,6 +12,12 @@ from tests.toy_spz import HEADER, arrays, packed, payload, streamed
 
 STREAMS = [zstandard.compress(part) for part in arrays() if part]
 SIZES = [18, 2, 6, 6, 8]
+AXES = 0xADBE0003  # SPZ_ADOBE_coordinate_system
+
+
+def record(kind, content):
+    """An extension."""
+    return struct.pack("<II", kind, len(content)) + content
 
 
 def read(tmp_path, content):
@@ -94,6 +101,33 @@ def test_version_4_without_zstandard_says_what_to_install(tmp_path, monkeypatch)
 def test_extensions_are_ignored_which_is_said(tmp_path, caplog, content):
     assert len(read(tmp_path, content)) == 2
     assert "2 bytes of extensions are ignored" in caplog.text
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_an_extension_may_name_the_axes_of_the_format(tmp_path, number):
+    extensions = record(1, b"more") + record(AXES, number.to_bytes(4, "little"))
+    for content in (packed(payload(flags=2) + extensions), streamed(flags=2, extensions=extensions)):
+        assert read(tmp_path, content).means.tolist() == [[1.0, 2.0, -0.5]] * 2
+
+
+@pytest.mark.parametrize(("number", "name"), [(6, "RDF"), (16, "RBU"), (17, "number 17")])
+def test_an_extension_that_names_other_axes_is_not_ignored(tmp_path, number, name):
+    """Else the scene would be another one, mirrored or upside down."""
+    extensions = record(1, b"more") + record(AXES, number.to_bytes(4, "little"))
+    for content in (packed(payload(flags=2) + extensions), streamed(flags=2, extensions=extensions)):
+        with pytest.raises(InputError, match=f"axes: found {name}, .*expected RUB .right, up, back.*splat-transform"):
+            read(tmp_path, content)
+
+
+def test_extensions_longer_than_all_that_is_kept_of_gzip(tmp_path):
+    extensions = record(AXES, (4).to_bytes(4, "little"))
+    for size, is_read in ((2**20, True), (2**20 + 1, False)):
+        content = packed(payload(flags=2) + record(1, bytes(size - len(extensions) - 8)) + extensions)
+        if is_read:
+            assert len(read(tmp_path, content)) == 2
+            continue
+        with pytest.raises(InputError, match="found 1048577 bytes of extensions, expected at most 1048576"):
+            read(tmp_path, content)
 
 
 @pytest.mark.parametrize("content", [packed(payload(flags=1)), streamed(flags=1)], ids=["gzip", "zstd"])
