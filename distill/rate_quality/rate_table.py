@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.reports.markdown_table import escape_markdown, markdown_table
+from distill.reports.markdown_table import REFERENCES, escape_markdown, markdown_table
 from machine.files import atomic_path
 from machine.memory import MIB
 
 FIGURES = {"psnr": ("PSNR, dB", ".2f"), "ssim": ("SSIM", ".4f"), "lpips_vgg": ("LPIPS (VGG)", ".4f")}
-REFERENCES = {"teacher": "the teacher", "ground_truth": "ground truth"}
 COLUMNS = (
     *("form", "what", "bytes", "fps_median"),
     *(f"{figure}_{reference}" for reference in REFERENCES for figure in FIGURES),

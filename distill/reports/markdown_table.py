@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+REFERENCES = {"teacher": "the teacher", "ground_truth": "ground truth"}
+"""What a figure is measured against, in words."""
+
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], rules: str | Sequence[str] = " --- ") -> str:
     """A header, the rule below it, and a line per row; without a line end.

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from distill.reports.markdown_table import REFERENCES
 from distill.studies.outcome import SECONDS
 from distill.studies.study_plan import PlannedRun
-from distill.studies.study_table import REFERENCES, Row
+from distill.studies.study_table import Row
 from machine.files import atomic_path
 
 _STYLES = {"teacher": "-", "ground_truth": "--"}

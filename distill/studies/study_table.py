@@ -8,12 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from distill.reports.markdown_table import escape_markdown, markdown_table
+from distill.reports.markdown_table import REFERENCES, escape_markdown, markdown_table
 from distill.studies.outcome import PER_RAY, RATE, RAYS, SECONDS, STEPS, Figure, Outcome
 from distill.studies.schema import METRICS, StudyConfig
-
-REFERENCES = {"teacher": "the teacher", "ground_truth": "ground truth"}
-"""What a figure is measured against, in words."""
 
 _MEANINGS = {
     STEPS: "steps",

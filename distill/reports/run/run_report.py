@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from distill.evaluation.parity import FIGURES
 from distill.evaluation.results import judged_row
-from distill.reports.markdown_table import code_span, escape_markdown, markdown_table
+from distill.reports.markdown_table import REFERENCES, code_span, escape_markdown, markdown_table
 from distill.reports.run.changed_settings import KEYS_BELOW, REQUIRED, changed_settings
 from distill.reports.run.training_curves import draw_curves, read_columns
 from distill.reports.tensorboard import Board
@@ -33,7 +33,6 @@ _DIGITS = {
     **{"avg_fps": 1, "power_avg_w": 1},
 }
 _FRAMES = {"holdout": "held-out frames", "train": "training frames", "all": "all frames"}
-_REFERENCES = {"teacher": "the teacher", "ground_truth": "ground truth"}
 _OF_RAYS = (
     "The PSNR of a training batch is that of single rays. Where a pixel is the mean of several (render.supersample), "
     "pictures are some dB better."
@@ -192,7 +191,7 @@ def _frames_of(row: CsvRow) -> str:
 def _reference_of(row: CsvRow, config: Config) -> str:
     if row["reference"] == "teacher" and config.taught_by_images:
         return "the dataset's images"
-    return _REFERENCES.get(row["reference"], row["reference"])
+    return REFERENCES.get(row["reference"], row["reference"])
 
 
 def _against(row: CsvRow, config: Config) -> str:

@@ -12,10 +12,16 @@ from teacher.depth import DepthKind
 from teacher.export.planes import depth_map, view_planes
 from teacher.rasterizer import Rasterizer
 from tests.remembered import remembered
-from tests.toy_scene import block_of_gaussians, ring_of_cameras
+from tests.toy_scene import block_of_gaussians, ring_of_cameras, write_toy_scene
 
 VIEWS, SIZE, WHITE = 30, 32, (1.0, 1.0, 1.0)
 DIAGONAL = 1.3  # of the box around the block, 0.8 x 0.5 x 0.6 and two standard deviations of 0.05 more on each side
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """The folder of a toy scene."""
+    return write_toy_scene(tmp_path).parent
 
 
 @pytest.fixture(scope="session")

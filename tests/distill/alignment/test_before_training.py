@@ -1,8 +1,6 @@
 """What is found out before the first step about a toy scene in which one thing is wrong."""
 
 import json
-import logging
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,53 +9,24 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from distill.alignment import before_training
-from distill.alignment.before_training import check_before_training, explained_errors
-from distill.model.model import build_model
 from scene.images import read_image, write_image
 from settings.errors import InputError
 from settings.loading import load_config
 from teacher.gaussian_files.ply import read_ply, write_ply
 from teacher.sources import load_teacher
-from tests.toy_scene import FRAMES, mask_toy_scene, write_toy_scene
-
-IMAGES = ["teacher.kind=images", "teacher.outputs=null", "teacher.ply=null"]
-GAUSSIANS = ["teacher.kind=gaussians", "teacher.outputs=null"]
-NO_DEPTH = ["teacher.depth_kind=none"]
-AUTO = ["teacher.depth_kind=auto"]
-SMALL = [*NO_DEPTH, "data.resolution=12"]
-
-
-@pytest.fixture
-def toy(tmp_path):
-    return write_toy_scene(tmp_path).parent
-
-
-def prepare(folder, *overrides):
-    config = load_config(folder / "toy.yaml", list(overrides), folder)
-    with explained_errors(config):
-        teacher = load_teacher(config)
-        model = build_model(config, teacher, torch.device("cpu"))
-    check_before_training(config, teacher, model)
-
-
-def warnings_of(caplog, folder, *overrides):
-    with caplog.at_level(logging.WARNING):
-        prepare(folder, *overrides)
-    return [record.getMessage() for record in caplog.records]
-
-
-def change_poses(folder, change):
-    path = folder / "data" / "transforms.json"
-    content = json.loads(path.read_text())
-    for frame in content["frames"]:
-        frame.update(change(frame))
-    path.write_text(json.dumps(content))
-
-
-def change_pictures(folder, change):
-    """Of images in ``data`` or renders in ``outputs``: uint8 in, uint8 or values in [0, 1] out."""
-    for path in folder.glob("*.png"):
-        write_image(path, change(read_image(path)))
+from tests.distill.alignment.checked_scene import (
+    AUTO,
+    GAUSSIANS,
+    IMAGES,
+    NO_DEPTH,
+    SMALL,
+    change_pictures,
+    change_poses,
+    mask,
+    prepare,
+    warnings_of,
+)
+from tests.toy_scene import FRAMES
 
 
 def on_black(rgba):
@@ -70,12 +39,6 @@ def opencv(frame):
 
 def inverted(frame):
     return {"transform_matrix": np.linalg.inv(np.array(frame["transform_matrix"])).tolist()}
-
-
-def other_world(folder):
-    smaller = read_ply(folder / "point_cloud.ply").scaled(0.2356)
-    moved = replace(smaller, means=smaller.means + torch.tensor([0.4, -0.3, 0.2]))
-    write_ply(folder / "point_cloud.ply", moved)
 
 
 @pytest.mark.parametrize("overrides", [AUTO, ["teacher.ply=null"], IMAGES, GAUSSIANS, SMALL])
@@ -160,35 +123,10 @@ def test_rays_that_end_early_in_the_scene_are_a_warning(toy, caplog):
     assert "Leave out render.step_size, or raise render.max_samples_per_ray." in said
 
 
-@pytest.mark.parametrize("overrides", [AUTO, NO_DEPTH])
-def test_gaussians_of_another_world_are_refused(toy, overrides):
-    other_world(toy)
-    with pytest.raises(
-        InputError, match=r"another world: found .* dB from the renders \(a blank picture: .*filling 5.8%"
-    ):
-        prepare(toy, *overrides)
-
-
-def mask(folder):
-    """Masks the upper rows; there renders and images are of no scene."""
-    mask_toy_scene(folder)
-    of_no_scene = np.arange(24)[:, None, None] < 8
-    change_pictures(folder / "outputs/renders", lambda image: np.where(of_no_scene, np.uint8([255, 0, 255]), image))
-
-
 @pytest.mark.parametrize("overrides", [NO_DEPTH, SMALL, GAUSSIANS, IMAGES])
 def test_nothing_is_said_of_what_a_mask_leaves_out(toy, caplog, overrides):
     mask(toy)
     assert warnings_of(caplog, toy, *overrides) == []
-
-
-def test_gaussians_of_a_masked_capture_are_compared_where_pixels_count(toy, caplog):
-    mask(toy)
-    other_world(toy)
-    first, *_ = warnings_of(caplog, toy, *GAUSSIANS)
-    assert "point_cloud.ply: another world: found" in first and "dB from ground truth" in first
-    with pytest.raises(InputError, match="another world: found .* dB from the renders"):
-        prepare(toy, *NO_DEPTH)
 
 
 def test_pictures_of_which_no_pixel_that_counts_shows_a_thing_are_refused(toy):
@@ -214,46 +152,6 @@ def test_what_views_show_is_looked_at_one_at_a_time(toy):
     with Sizes():
         before_training._check_visible(config, teacher)
     assert max(sizes) == teacher.views.coverage[0].numel()
-
-
-def test_gaussians_of_another_world_than_ground_truth_are_a_warning(toy, caplog):
-    other_world(toy)
-    first, *_ = warnings_of(caplog, toy, *GAUSSIANS)
-    assert "point_cloud.ply: another world: found" in first and "dB from ground truth" in first
-
-
-def test_gaussians_of_another_world_than_images_that_are_trained_on_too_are_refused(toy, caplog):
-    other_world(toy)
-    both = (*GAUSSIANS, "data.ground_truth={split: train, weight: 2}", "data.holdout_every=4")
-    with caplog.at_level(logging.INFO), pytest.raises(InputError, match="another world: .*dataparser_transforms"):
-        prepare(toy, *both)
-    assert "dB from ground truth: looking for the cause" in caplog.text
-
-
-def with_giants(folder):
-    gaussians = read_ply(folder / "point_cloud.ply")
-    gaussians.log_scales[:2] = 9.0
-    write_ply(folder / "point_cloud.ply", gaussians)
-
-
-def test_gaussians_so_wide_that_they_hide_the_scene_are_named_and_how_to_do_without_them(toy, caplog):
-    with_giants(toy)
-    found = (
-        r"point_cloud.ply: Gaussians: found 2 of 729 Gaussians of teacher.ply, far wider than the scene \(standard "
-        r"deviation up to 8.1e\+03\) or far away from it: with them pictures are \d\.\d\d dB from the renders, without "
-        r"them [3-6]\d\.\d\d dB .* Delete them from the file, or --set teacher.ply=null"
-    )
-    with pytest.raises(InputError, match=found):
-        prepare(toy)
-    said = warnings_of(caplog, toy, *GAUSSIANS)
-    assert not any("another world" in each or "one export" in each for each in said)
-    clipped = r"--set '(data\.box=.*?)' --set teacher\.clip=true, which draws nothing outside of the box"
-    (setting,) = {*re.findall(clipped, " ".join(said))}
-    caplog.clear()
-    (read,) = warnings_of(caplog, toy, *GAUSSIANS, setting, "teacher.clip=true")
-    assert "delete them from the file if they hide it" in read
-    caplog.clear()
-    assert warnings_of(caplog, toy, "teacher.ply=null") == []
 
 
 def test_renders_in_the_order_of_names_are_refused(toy):
