@@ -228,9 +228,8 @@ def _live_lines(config: Config, teacher: Teacher, device: torch.device) -> list[
     if teacher.images is not None:
         images, share = teacher.images, 1 - 1 / (1 + config.data.ground_truth.weight)
         count, size = int((~images.holdout).sum()), f"{images.cameras.width}x{images.cameras.height}"
-        lines.append(
-            ("images", f"{count} of {source_of(config).image_poses().name} at {size} give {share:.0%} of the rays")
-        )
+        text = f"{count} of {source_of(config).image_poses().name} at {size} give {share:.0%} of the rays"
+        lines.append(("images", text if images.distance is None else f"{text}, with depth"))
     return lines
 
 

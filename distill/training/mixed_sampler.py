@@ -15,8 +15,9 @@ from scene.rays import Rays
 class MixedRaySampler(RaySource):
     """Draws a fixed share of the rays from the dataset's images, the others from the teacher.
 
-    Rays of images have no depth. The two kinds are interleaved: where there is no room for all samples of a batch it is
-    its last rays that are left out, and they must be of both kinds alike.
+    Rays of images have the teacher's depth where its views are of the same poses. The two kinds are interleaved: where
+    there is no room for all samples of a batch it is its last rays that are left out, and they must be of both kinds
+    alike.
 
     Args:
         teacher: gives rays with all that it knows.

@@ -67,7 +67,10 @@ def finer_teacher(config: Config, teacher: Teacher, scale: int) -> Teacher:
             finer = replace(teacher, views=_pictures(source, teacher), sight=None)
         else:
             finer = _drawn(config, teacher, scale)
-        return finer if teacher.images is None else replace(finer, images=source.images(teacher.views), sight=None)
+        if teacher.images is None:
+            return finer
+        images = source.images(teacher.views).with_distance_of(finer.views)
+        return replace(finer, images=images, sight=None)
     except InputError as error:
         if error.field not in (_WIDTH, _MEMORY):
             raise

@@ -243,7 +243,7 @@ class Source(ABC):
         Of the frames that are measured on, only those that are not held out are trained on.
 
         Args:
-            views: the teacher's, which say what is held out.
+            views: the teacher's, which say what is held out. Images from their cameras get their distances.
 
         Raises:
             InputError: an image is missing or damaged, or of a pose that is held out.
@@ -262,7 +262,7 @@ class Source(ABC):
         )
         if not measured:
             refuse_leaks(path, images.cameras, views.cameras[views.holdout])
-        return images
+        return images.with_distance_of(views)
 
     def stored_renders(self) -> Path | None:
         """The folder that the views' pictures are read from; None where they are made here."""

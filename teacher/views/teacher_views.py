@@ -42,6 +42,7 @@ STORED_SHARE = 0.25
 """Of ``data.memory_gib``, for pictures looked at now and then; those that rays are drawn from have the rest."""
 TRUTH_BYTES = 4
 """Of a pixel of ground truth."""
+_HALF = 128  # coverage, uint8
 _IMAGE_BYTES = 3 + 1 + TRUTH_BYTES  # of a pixel of the dataset's images: colour, coverage, and ground truth
 
 
@@ -96,6 +97,26 @@ class TeacherViews:
     def holdout_frames(self) -> Tensor:
         """(M,) int64: the frames that are held out."""
         return self.holdout.nonzero()[:, 0]
+
+    def with_distance_of(self, other: TeacherViews) -> TeacherViews:
+        """Pictures without distances, with those of other views where these are trained on from the same cameras.
+
+        A distance is taken where at least half of the other's pixel is covered. Pictures and views of which a part is
+        in memory at a time stay as they are.
+        """
+        own, others = self.training_frames, other.training_frames
+        if self.distance is not None or other.distance is None or self.store or other.store:
+            return self
+        if not self.cameras[own].same_as(other.cameras[others]):
+            return self
+        distance, unsure = other.distance, (other.coverage < _HALF) & (other.distance > 0)
+        if unsure.any():
+            distance = distance.where(~unsure, 0.0)
+        if not torch.equal(self.holdout, other.holdout):
+            kept = distance.new_zeros(len(self), *distance.shape[1:])
+            kept[own] = distance[others]
+            distance = kept
+        return replace(self, distance=distance)
 
     def image(self, i: int, background: Color) -> Tensor:
         """View i on a background, (H, W, 3) float32 in [0, 1].

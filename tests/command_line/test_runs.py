@@ -213,8 +213,16 @@ def test_a_dry_run_tells_of_a_live_teacher_and_of_images(tmp_path, capsys) -> No
     plan = capsys.readouterr().out
     assert re.search(r"frames +17 at 24x24: to measure on, 17 held out", plan)
     assert re.search(r"live +new views at 24x24 near 12 training poses, rendered in a thread: 8 are kept", plan)
-    assert re.search(r"images +12 of transforms_train.json at 24x24 give 33% of the rays", plan)
+    assert re.search(r"images +12 of transforms_train.json at 24x24 give 33% of the rays\n", plan)
     assert not (tmp_path / "results").exists()
+
+
+def test_a_dry_run_tells_whether_images_come_with_depth(tmp_path, capsys) -> None:
+    config = write_toy_scene(tmp_path)
+    both = "teacher.kind=gaussians", "data.ground_truth={split: train, weight: 3}", "data.holdout_every=4"
+    assert main(arguments(config, "--dry-run", *setting(*both))) == 0
+    plan = capsys.readouterr().out
+    assert re.search(r"images +\d+ of transforms.*json at 24x24 give 75% of the rays, with depth\n", plan)
 
 
 def test_a_checkpoint_of_another_student_is_not_resumed(trained, capsys) -> None:

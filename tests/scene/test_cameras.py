@@ -34,7 +34,16 @@ def test_the_same_cameras_are_those_of_equal_poses_intrinsics_and_sizes():
     assert cameras.same_as(two_cameras())
     assert not cameras.same_as(cameras[0]) and not cameras.same_as(cameras.resized(4, 2))
     assert not cameras.same_as(replace(cameras, cx=cameras.cx + 1))
+    assert not cameras.same_as(replace(cameras, c2w=cameras.c2w + 1e-3))
     assert not cameras.same_as(replace(cameras, height=5))
+
+
+def test_cameras_that_were_scaled_in_two_steps_are_the_same_as_in_one():
+    many = torch.linspace(700, 1200, 101)
+    odd = Cameras(torch.eye(4).expand(101, 4, 4), many, many, many / 2, many / 2, width=993, height=744)
+    once, twice = odd.resized(558, 417), odd.resized(186, 139).finer(3)
+    assert not torch.equal(once.fx, twice.fx), "or this would test nothing"
+    assert once.same_as(twice)
 
 
 def test_resized_scales_each_axis():

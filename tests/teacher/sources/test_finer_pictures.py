@@ -81,6 +81,19 @@ def test_the_dataset_s_images_are_finer_too_where_they_are_trained_on(toy) -> No
     assert teacher.images.cameras.width == SIZE // 2 and finer.images.cameras.width == SIZE
 
 
+@pytest.mark.parametrize("scale", [2, 3])
+def test_images_from_the_teacher_s_cameras_have_its_finer_distances(toy, scale) -> None:
+    width = SIZE // scale
+    drawn = (f"data.resolution={width}", "teacher.kind=gaussians", f"teacher.supersample={scale}")
+    teacher, finer = teachers_of(toy, scale, *drawn, "data.holdout_every=4", "data.ground_truth.split=train")
+    trained = finer.images.training_frames
+    assert 0 < len(trained) < len(finer.images) and finer.images.cameras.width == scale * width
+    for of, frames in ((teacher, trained), (finer, slice(None))):
+        expected = of.views.distance[frames].where(of.views.coverage[frames] >= 128, 0.0)
+        assert torch.equal(of.images.distance[trained], expected) and expected.any()
+    assert not finer.images.distance[finer.images.holdout].any()
+
+
 def test_without_supersampling_they_are_the_teacher_s_own(toy) -> None:
     teacher, finer = teachers_of(toy, 1, HALF)
     assert finer is teacher

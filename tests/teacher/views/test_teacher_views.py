@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,3 +141,25 @@ def test_beyond_a_pictures_own_size_nothing_counts(tmp_path, channels):
     )
     assert torch.equal(rendered.counted, views.counted) and torch.equal(rendered.coverage, rendered.alpha)
     assert rendered.ground_truth[1, 2, 2].tolist() == [9, 9, 9, 255 if channels == 3 else 9]
+
+
+def test_photographs_take_distances_where_the_teacher_covers_pixels_of_the_same_cameras(teacher):
+    views = replace(load(teacher), holdout=torch.tensor([True, False, False]))
+    photographs = replace(views, alpha=None, distance=None)
+    taken = photographs.with_distance_of(views).distance
+    assert torch.equal(taken, views.distance) and taken.any()
+    thin = views.coverage.clone()
+    thin[:, :, 4:] = 127
+    taken = photographs.with_distance_of(replace(views, coverage=thin)).distance
+    assert torch.equal(taken[..., :4], views.distance[..., :4]) and taken[..., :4].any()
+    assert not taken[..., 4:].any() and views.distance[..., 4:].any()
+
+
+def test_other_cameras_and_pictures_with_distances_of_their_own_take_none(teacher):
+    views = load(teacher)
+    photographs = replace(views, alpha=None, distance=None)
+    turned = replace(photographs, cameras=views.cameras[[1, 0, 2]], holdout=views.holdout)
+    assert turned.with_distance_of(views) is turned, "the frame that is trained on is another one"
+    assert photographs.with_distance_of(photographs) is photographs
+    own = replace(photographs, distance=views.distance + 1)
+    assert own.with_distance_of(views) is own
