@@ -39,7 +39,8 @@ class Frames:
         points_world: (4, 4) float64, by which its points come into the world of the cameras; None: they are in it.
         exposures: (3, 4) of each frame, by which a teacher's colours became its picture's, as graphdeco has them: a
             colour is a row, ``color @ exposure[:, :3] + exposure[:, 3]``; None as masks.
-        sought: the first picture that is not on disk, in words, where the dataset says where each is; else empty.
+        sought: where the first picture that is not on disk was looked for, in words; empty: all are there, or there is
+            no folder of pictures.
         as_stored: whether cameras are of the pictures' pixels as stored, whatever EXIF orientations say.
         undistorted: number of pictures that were straightened, whose cameras are no longer those of the dataset.
     """
@@ -73,10 +74,15 @@ class Frames:
         cameras = replace(self.cameras, width=canvas[0], height=canvas[1])
         return replace(self, cameras=cameras, sizes=self.sizes or (own,) * len(self))
 
-    def __getitem__(self, index: slice) -> Frames:
-        each = ("cameras", "names", "image_paths", "sizes", "masks", "tests", "exposures")
-        parts = {name: getattr(self, name) for name in each}
-        return replace(self, **{name: None if part is None else part[index] for name, part in parts.items()})
+    def __getitem__(self, index: slice | list[int]) -> Frames:
+        chosen = range(len(self))[index] if isinstance(index, slice) else index
+
+        def part(name: str) -> tuple | None:
+            values = getattr(self, name)
+            return None if values is None else tuple(values[each] for each in chosen)
+
+        each = ("names", "image_paths", "sizes", "masks", "tests", "exposures")
+        return replace(self, cameras=self.cameras[index], **{name: part(name) for name in each})
 
 
 def frame_slice(text: str | None, count: int, source: str = "config", field: str = "data.frames") -> slice:

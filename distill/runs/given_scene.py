@@ -190,8 +190,8 @@ def _size(frames: Frames) -> dict[str, int]:
 
 
 def _images(dataset: Path, frames: Frames) -> dict[str, Any]:
-    """The images as a second source of rays, where a capture keeps no splits apart and has one for each frame."""
-    if not all(frames.image_paths) or split_beside(dataset, "train", DataConfig()) is not None:
+    """The images as a second source of rays, where a capture keeps no splits apart and has some."""
+    if not any(frames.image_paths) or split_beside(dataset, "train", DataConfig()) is not None:
         return {}
     return {"ground_truth": {"split": "train", "weight": _OF_IMAGES}}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,9 +54,11 @@ def pair_pictures(source: Path, folder: Path, names: Sequence[str]) -> tuple[Pat
     found = [folder / name.replace("\\", "/") for name in names]
     if all(path.is_file() for path in found):
         return tuple(found)
-    files = _pictures_in(folder)
+    files, own = _pictures_in(folder), set(found)
     by_stem: dict[str, Path] = {}
     for path in files:
+        if path in own:  # the picture of another name
+            continue
         by_stem.setdefault(path.relative_to(folder).with_suffix("").as_posix().lower(), path)
 
     def of(name: str) -> Path | None:
@@ -75,11 +78,14 @@ def pair_pictures(source: Path, folder: Path, names: Sequence[str]) -> tuple[Pat
             f"{first}, {last}.",
         )
         return tuple(files)
-    if present < len(paths):
-        first = names[paths.index(None)]
-        missing = f"{len(paths) - present} of {len(paths)} pictures are not in {folder}"
-        note_once("warning", f"{source}: {missing}, '{first}' first.")
-    return tuple(paths)
+    owners = Counter(paths)
+    return tuple(path if owners[path] == 1 else None for path in paths)  # of two names by one stem it is neither's
+
+
+def picture_sought(folder: Path | None, names: Sequence[str], paths: Sequence[Path | None]) -> str:
+    """Where the first picture that is not on disk was looked for; empty: all are there, or there is no folder."""
+    first = next((name for name, path in zip(names, paths, strict=True) if path is None), None)
+    return "" if folder is None or first is None else str(folder / first)
 
 
 def find_masks(pictures: Path, paths: Sequence[Path | None]) -> tuple[Path | None, ...] | None:
@@ -96,9 +102,9 @@ def find_masks(pictures: Path, paths: Sequence[Path | None]) -> tuple[Path | Non
     found = tuple(
         None if name is None else files.get(f"{name}.png") or by_stem.get(os.path.splitext(name)[0]) for name in names
     )
-    count = sum(path is not None for path in found)
-    if count < len(found):
-        note_once("warning", f"{folder}: masks for {count} of {len(found)} pictures; the others are used whole.")
+    count, pictures_there = (sum(path is not None for path in part) for part in (found, paths))
+    if count < pictures_there:
+        note_once("warning", f"{folder}: masks for {count} of {pictures_there} pictures; the others are used whole.")
     return found if count else None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from scene.formats.capture_pictures import find_masks, pair_pictures, picture_folder
+from scene.formats.capture_pictures import find_masks, pair_pictures, picture_folder, picture_sought
 from scene.formats.colmap_model import ColmapModel, model_kinds, points_file, read_model
 from scene.formats.colmap_records import ColmapCamera
 from scene.formats.dataset_format import DatasetFormat, note_once
@@ -95,6 +95,7 @@ def _frames(path: Path, model: ColmapModel, data: DataConfig) -> Frames:
     masks = None if pictures is None else find_masks(pictures, paths)
     poses = in_world(source, {}, torch.from_numpy(model.camera_to_world()), data)
     more = {"points": points_file(model.folder), "points_world": points_world(source, {}, data), "as_stored": True}
+    more["sought"] = picture_sought(pictures, names, paths)
     return straight_frames(
         source, moved_cameras(source, poses, data), frame_names(source, names), scaled, sizes, paths, masks, **more
     )

@@ -19,7 +19,7 @@ import torch
 
 from machine.files import contents
 from scene.cameras import Cameras
-from scene.formats.capture_pictures import find_masks, pair_pictures, picture_folder
+from scene.formats.capture_pictures import find_masks, pair_pictures, picture_folder, picture_sought
 from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.json_text import read_json
 from scene.formats.picture_sizes import canvas, picture_sizes
@@ -125,7 +125,7 @@ def _frames(path: Path, data: DataConfig) -> Frames:
     order = sorted(range(len(entries)), key=lambda index: entries[index]["img_name"])
     entries = [entries[index] for index in order]
     names = [entry["img_name"] for entry in entries]
-    paths, masks = _pictures(path, names, arguments, data)
+    paths, masks, sought = _pictures(path, names, arguments, data)
     stated = [(entry["width"], entry["height"]) for entry in entries]
     sizes = picture_sizes(path, stated, paths, as_stored=True)
     poses = moved_cameras(path, _poses(path, entries), data)
@@ -145,6 +145,7 @@ def _frames(path: Path, data: DataConfig) -> Frames:
         tests=None if tests is None else tuple(tests[index] for index in order),
         points=next(filter(Path.is_file, [path.with_name("input.ply")]), None),
         exposures=exposures,
+        sought=sought,
         as_stored=True,
     )
 
@@ -289,8 +290,10 @@ def _refuse_cut_names(path: Path, entries: Sequence[dict[str, Any]]) -> None:
 
 def _pictures(
     path: Path, names: Sequence[str], arguments: dict[str, Any], data: DataConfig
-) -> tuple[tuple[Path | None, ...], tuple[Path | None, ...] | None]:
-    """The pictures and masks of the cameras: of ``data.images``, else of the capture that ``cfg_args`` names."""
+) -> tuple[tuple[Path | None, ...], tuple[Path | None, ...] | None, str]:
+    """The pictures and masks of the cameras: of ``data.images``, else of the capture that ``cfg_args`` names; and where
+    the first that is missing was looked for.
+    """
     named = PureWindowsPath(str(arguments.get("images", "images"))).name or "images"
     source = Path(str(arguments.get("source_path", "")))
     if data.images is not None:
@@ -307,12 +310,12 @@ def _pictures(
             "info",
             f"{path}: {counted(len(names), 'camera')}, and no pictures of theirs (data.images or --source names them).",
         )
-        return (None,) * len(names), None
+        return (None,) * len(names), None, ""
     paths = pair_pictures(path, folder, names)
     found = sum(picture is not None for picture in paths)
     cameras, pictures = counted(len(names), "camera"), counted(found, "picture")
     note_once("info", f"{path}: {cameras}, in the order of their names, with {pictures} of {folder}.")
-    return paths, find_masks(folder, paths)
+    return paths, find_masks(folder, paths), picture_sought(folder, names, paths)
 
 
 def _exposures(path: Path, names: Sequence[str]) -> tuple[np.ndarray | None, ...] | None:

@@ -24,6 +24,9 @@ def picture_sizes(
 ) -> tuple[Size, ...]:
     """(width, height) of each frame: that of its image, else what the dataset states, else the most common.
 
+    What is stated of a frame without an image is scaled as most images stated alike are, so that a frame's camera is
+    the same whether its image is there or not.
+
     Images of the stated shape but of another size, and those with an EXIF orientation, are said.
 
     Args:
@@ -38,14 +41,15 @@ def picture_sizes(
     """
     headers = [None if path is None else image_header(path) for path in paths]
     own_sizes = [header and (header.stored_size if as_stored else header.size) for header in headers]
-    known = [own or other for own, other in zip(own_sizes, stated, strict=True)]
+    pairs = Counter((other, own) for own, other in zip(own_sizes, stated, strict=True) if own and other).most_common()
+    known = [own or other and _as_others(other, pairs) for own, other in zip(own_sizes, stated, strict=True)]
     common = Counter(size for size in known if size).most_common(1)
     fallback = common[0][0] if common else otherwise
     if fallback is None:
         found = "neither w and h nor an image on disk" + (f" (the first looked for: {sought})" if sought else "")
         raise InputError(source, "image size", found, "one of them", _NO_SIZE)
     sizes = tuple(size or fallback for size in known)
-    scaled = [index for index, other in enumerate(stated) if other and other != sizes[index]]
+    scaled = [index for index, other in enumerate(stated) if other and own_sizes[index] and other != sizes[index]]
     for index in scaled:
         if not _same_shape(stated[index], sizes[index]):
             _refuse_shape(source, index, stated[index], sizes[index], headers[index], as_stored)
@@ -83,6 +87,19 @@ def canvas(source: Path, sizes: Sequence[Size]) -> tuple[Size, tuple[Size, ...] 
         f"{whole[0]}x{whole[1]} pixels; what is beyond its own is neither trained on nor measured.",
     )
     return whole, tuple(sizes)
+
+
+def _as_others(stated: Size, pairs: Sequence[tuple[tuple[Size, Size], int]]) -> Size:
+    """The size of a picture that is not there, by those of which the same is stated, else by the factor of most.
+
+    Args:
+        pairs: what is stated of pictures that are there, and what they have, the commonest first.
+    """
+    if not pairs:
+        return stated
+    ((width, height), own), _ = pairs[0]
+    scaled = round(stated[0] * own[0] / width), round(stated[1] * own[1] / height)
+    return next((size for (other, size), _ in pairs if other == stated), scaled)
 
 
 def _refuse_shape(

@@ -49,13 +49,6 @@ def find_images(source: Path, file_paths: Sequence[str]) -> tuple[Path | None, .
             f"the JSON: '{file_paths[first]}' is {ends[first]}.",
         )
         found = ends
-    missing = [i for i, path in enumerate(found) if path is None]
-    if 0 < len(missing) < len(found):  # where none is there, whatever needs them says so
-        note_once(
-            "info",
-            f"{source}: {len(missing)} of {len(found)} frames have no image on disk; the first looked for: "
-            f"{first_sought(source, file_paths, found)}.",
-        )
     _refuse_shared(source, file_paths, found)
     return _not_renders(source, found)
 

@@ -126,7 +126,7 @@ def straightened(
     """The frames, those of lenses that bend with pictures of a pinhole in the cache, made where they are not there.
 
     Such a picture is cropped to the largest rectangle about the lens's axis that it fills; the focal length stays.
-    A frame without a picture has no pixels that were bent: its camera is the pinhole.
+    Where no frame has a picture there are no pixels that were bent: cameras are the pinholes.
 
     Args:
         lenses, sizes: of each frame, in pixels of its picture.
@@ -136,9 +136,9 @@ def straightened(
     Raises:
         InputError: a lens bends so far that it cannot be undone; a picture is damaged; a mask is of another size.
     """
-    frames, missing = [], {}
+    frames, missing, some = [], {}, any(paths)
     for lens, size, path, mask in zip(lenses, sizes, paths, masks or (None,) * len(paths), strict=True):
-        if lens.is_pinhole or path is None:
+        if lens.is_pinhole or not some:
             frames.append(Straight(path, size, lens.intrinsics, mask))
             continue
         if mask is not None:
@@ -151,7 +151,7 @@ def straightened(
         for to, bent in ((kept, path), (kept_mask, mask)):
             if to is not None and not to.is_file():
                 missing[to] = (bent, lens, frames[-1])
-    pinholes = sum(path is None and not lens.is_pinhole for path, lens in zip(paths, lenses, strict=True))
+    pinholes = 0 if some else sum(not lens.is_pinhole for lens in lenses)
     if pinholes:
         note_once(
             "warning",

@@ -28,6 +28,7 @@ from teacher.sources.assets import Asset, asset
 from teacher.sources.box import box_of_gaussians, check_box_holds, outlier_words, scene_box
 from teacher.sources.fitted_width import find_drawing
 from teacher.sources.teacher import Teacher
+from teacher.views.missing_pictures import images_among_missing
 from teacher.views.output_folder import OutputFiles
 from teacher.views.rasterized import VIEW_BYTES
 from teacher.views.teacher_views import STORED_SHARE, TeacherViews, views_from_images
@@ -121,7 +122,7 @@ class Source(ABC):
         if asset.field == "data.depth":
             return sorted(path.rglob("*.exr"))
         if asset.field.startswith("data."):
-            return camera_files(path, self.config.data)
+            return [*camera_files(path, self.config.data), *images_among_missing(path, self.config.data)]
         if path.is_file():
             return [path]
         return [file for part in ("renders", "depth") for file in sorted((path / part).rglob("*")) if file.is_file()]

@@ -149,8 +149,8 @@ class DatasetImages(Source):
 
     def lacks_alpha(self) -> str | None:
         data = self.config.data
-        paths = chosen_frames(data.frames, load_frames(data.transforms, data=data)).image_paths
-        if not all(paths) or shared_alpha(paths):  # whoever reads a picture that is missing says so
+        paths = list(filter(None, chosen_frames(data.frames, load_frames(data.transforms, data=data)).image_paths))
+        if not paths or shared_alpha(paths):  # whoever reads pictures says that there are none
             return None
         return "Only pictures with alpha can be put on another background."
 

@@ -15,6 +15,7 @@ from scene.frames import Frames, Size, held_out, holdout_mask
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.lazy_pictures import Picture, PictureStore
+from teacher.views.missing_pictures import WITHOUT_TRUTH, frames_with_pictures
 from teacher.views.output_folder import ground_truth_reader, load_ground_truth
 from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, collect_views, render_view
 from teacher.views.teacher_views import STORED_SHARE, TRUTH_BYTES, TeacherViews
@@ -40,19 +41,23 @@ def views_from_gaussians(
         drawing, rasterizer, device: of the ``Rasterizer``, ``rasterizer`` its ``implementation``.
         dataset: the frames that the cameras are of, whose images are ground truth; None: there are none.
         ground_truth: load them, where there are any; a warning says that they are left out where the cameras are
-            larger.
+            larger. Frames that have none among others that do are left out, see ``frames_with_pictures``.
         memory_gib: ``data.memory_gib``; views are then drawn when they are asked for. None: all are, once.
 
     Raises:
-        InputError: a ground-truth image is missing among others, unreadable or of another shape; gsplat is chosen
-            and cannot run; the views are more than the memory can hold.
+        InputError: a ground-truth image is unreadable or of another shape; gsplat is chosen and cannot run; the views
+            are more than the memory can hold.
     """
     renderer = Rasterizer(gaussians, rasterizer, device=device, drawing=drawing)
     size = (cameras.width, cameras.height)
     check_pictures_fit(size, 1, DRAWN_BYTES * renderer.drawing.multiple(size[0]) ** 2, "data.resolution")
     held = holdout_mask(len(cameras), holdout_every) if dataset is None else held_out(dataset, holdout_every)
-    common = {"cameras": cameras, "names": tuple(names), "background": None, "holdout": held}
     truths = _large_enough(dataset, size) if dataset is not None and ground_truth else None
+    if truths is not None and any(truths.image_paths) and not all(truths.image_paths):
+        kept = frames_with_pictures(truths, held, WITHOUT_TRUTH)
+        cameras, names, held = cameras[kept], [names[index] for index in kept], held[kept]
+        dataset = truths = truths[kept]
+    common = {"cameras": cameras, "names": tuple(names), "background": None, "holdout": held}
     if memory_gib is not None:
         store = _drawn_store(renderer, cameras, dataset, truths, int(memory_gib * GIB * STORED_SHARE))
         return TeacherViews(**common, **store.planes(), store=store)

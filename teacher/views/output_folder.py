@@ -27,6 +27,7 @@ from settings.errors import InputError
 from teacher.depth_files import EmptyValues, read_depth
 
 T = TypeVar("T")
+_FILES = ("renders", "depths", "truths")
 _POSES_HINT = "data.transforms must be the JSON whose poses the teacher rendered."
 
 
@@ -52,6 +53,10 @@ class OutputFiles:
 
     def __len__(self) -> int:
         return len(self.renders)
+
+    def __getitem__(self, index: list[int]) -> OutputFiles:
+        files = {name: [part[i] for i in index] if (part := getattr(self, name)) else [] for name in _FILES}
+        return replace(self, dataset=self.dataset[index], cameras=self.cameras[index], **files)
 
     def load(self, i: int) -> tuple[np.ndarray, Tensor | None]:
         """Frame i: (H, W, 3 or 4) uint8 render and (H, W) depth as stored; InputError for damaged files."""
@@ -223,22 +228,14 @@ def read_view_depth(path: Path, size: Size, empty: EmptyValues | None) -> Tensor
     return depth
 
 
-def all_present(dataset: Frames, hint: str) -> list[Path]:
-    """The images of all frames; InputError naming the first frame that has none, and where it was looked for."""
-    paths = dataset.image_paths
-    for name, path in zip(dataset.names, paths, strict=True):
-        if path is None:
-            found = f"no file ({sum(path is None for path in paths)} of {len(paths)} frames have none)"
-            found += f"; the dataset's first one was looked for at {dataset.sought}" if dataset.sought else ""
-            raise InputError(dataset.source, f"image of frame {name}", found, "an image for every frame", hint)
-    return [path for path in paths if path is not None]
-
-
 def load_ground_truth(dataset: Frames, size: Size) -> Tensor | None:
     """The dataset's images as (N, H, W, 4) uint8 straight RGBA of that size; None when no frame has one.
 
+    Args:
+        dataset: all of its frames have one, or none.
+
     Raises:
-        InputError: an image is missing among others, unreadable, smaller, or of another shape.
+        InputError: an image is unreadable, smaller, or of another shape.
     """
     load = ground_truth_reader(dataset, size)
     if load is None:
@@ -255,8 +252,11 @@ def ground_truth_reader(dataset: Frames, size: Size) -> Callable[[int], np.ndarr
 
     A warning says where some have alpha and others none: these are opaque, on whatever they were saved on.
 
+    Args:
+        dataset: all of its frames have one, or none.
+
     Raises:
-        InputError: an image is missing among others; from the reader: it is unreadable, smaller, or of another shape.
+        InputError: from the reader: an image is unreadable, smaller, or of another shape.
     """
     if not any(dataset.image_paths):
         note_once(
@@ -265,9 +265,7 @@ def ground_truth_reader(dataset: Frames, size: Size) -> Callable[[int], np.ndarr
             "figures are against the teacher alone (data.ground_truth: false says that this is meant).",
         )
         return None
-    hint = "Set data.ground_truth: false to do without."
-    present = all_present(dataset, hint)
-    mixed = _mixed_alpha(present)
+    mixed = _mixed_alpha(dataset.image_paths)
     if mixed is not None:
         consequence = "As ground truth only those with alpha are put on the background of the renders."
         note_once("warning", f"{mixed} {consequence}")
@@ -277,7 +275,8 @@ def ground_truth_reader(dataset: Frames, size: Size) -> Callable[[int], np.ndarr
         height, width = picture.shape[:2]
         if width < size[0] or height < size[1] or abs(width * size[1] / size[0] - height) > width / size[0]:
             expected = f"at least {size[0]}x{size[1]} and of that shape"
-            raise InputError(present[i], "ground truth size", _shape(picture), expected, hint)
+            hint = "Set data.ground_truth: false to do without."
+            raise InputError(dataset.image_paths[i], "ground truth size", _shape(picture), expected, hint)
         return shrink_rgba(picture, size)
 
     return load

@@ -26,8 +26,8 @@ from teacher.depth import DepthKind
 from teacher.depth_files import EmptyValues
 from teacher.depth_inference import DepthReport
 from teacher.views.lazy_pictures import LazyPlane, Picture, PictureStore
+from teacher.views.missing_pictures import WITHOUT_TRUTH, frames_with_pictures
 from teacher.views.output_folder import (
-    all_present,
     check_picture,
     find_outputs,
     load_ground_truth,
@@ -169,7 +169,8 @@ def views_from_outputs(
         depth_kind: a ``DepthKind`` value, ``"auto"``, or ``"none"``: leave depth alone.
         depth_empty: values of the files that say that nothing is there, see ``read_depth``.
         holdout_every: every k-th frame, from the first on, is held out; 0: none.
-        ground_truth: load the dataset's images too if they exist (``gt/`` if only that does).
+        ground_truth: load the dataset's images too if they exist (``gt/`` if only that does, or has those of all
+            frames). Frames that have none among others that do are left out, see ``frames_with_pictures``.
         frames: ``"START:STOP:STEP"`` of the frames to use.
         data: how the dataset is read, see ``load_frames``.
 
@@ -181,6 +182,13 @@ def views_from_outputs(
     files = find_outputs(
         outputs_dir, transforms, frames, depth=use_depth, truth=ground_truth, data=data, depth_empty=depth_empty
     )
+    held = held_out(files.dataset, holdout_every)
+    truths = files.dataset.image_paths
+    if ground_truth and not all(truths) and files.truths:
+        files = replace(files, dataset=replace(files.dataset, image_paths=tuple(files.truths)))
+    elif ground_truth and any(truths) and not all(truths):
+        kept = frames_with_pictures(files.dataset, held, WITHOUT_TRUTH)
+        files, held = files[kept], held[kept]
     dataset, size = files.dataset, working_size(files.cameras, width, files.renders[0])
     reader = DepthReader(files, box, DepthKind.parse(depth_kind)) if use_depth else None
 
@@ -192,16 +200,13 @@ def views_from_outputs(
     planes = collect_views(views(), len(files))
     if reader:
         reader.check()
-    truths = dataset
-    if files.truths and not any(dataset.image_paths):
-        truths = replace(dataset, image_paths=tuple(files.truths))
     return TeacherViews(
         cameras=files.cameras.resized(*size),
         names=dataset.names,
         **_with_counted(planes, dataset, size),
         background=None if files.has_alpha else background,
-        ground_truth=load_ground_truth(truths, size) if ground_truth else None,
-        holdout=held_out(dataset, holdout_every),
+        ground_truth=load_ground_truth(dataset, size) if ground_truth else None,
+        holdout=held,
         depth_report=reader.report if reader else None,
         depth_kind=reader.kind if reader else None,
     )
@@ -220,17 +225,20 @@ def views_from_images(
 ) -> TeacherViews:
     """The dataset's own images stand in for the teacher: the control arm. Arguments as ``views_from_outputs``.
 
+    Frames whose images are not on disk are left out, see ``frames_with_pictures``.
+
     Args:
         canvas: see ``Frames.on_canvas``.
 
     Raises:
-        InputError: an image is missing or unreadable, or has alpha where the first has none or the reverse; a file of
-            ``data.depth`` is missing or does not fit.
+        InputError: no image is there, or one is unreadable, or has alpha where the first has none or the reverse; a
+            file of ``data.depth`` is missing or does not fit.
     """
     dataset = chosen_frames(frames, load_frames(transforms, data=data).on_canvas(canvas))
-    # A dataset that says where each image is has no folder of pictures to name.
-    elsewhere = "correct file_path" if dataset.sought else "name the pictures' folder with data.images"
-    paths = all_present(dataset, f"Put it back, {elsewhere}, or take the frame out of the dataset.")
+    held = held_out(dataset, holdout_every)
+    kept = frames_with_pictures(dataset, held)
+    dataset, held = dataset[kept], held[kept]
+    paths = dataset.image_paths
     native = (dataset.cameras.width, dataset.cameras.height)
     size = working_size(dataset.cameras, width, paths[0])
     has_alpha = shared_alpha(paths)
@@ -260,7 +268,7 @@ def views_from_images(
         cameras=dataset.cameras.resized(*size),
         names=dataset.names,
         background=None if has_alpha else background,
-        holdout=held_out(dataset, holdout_every),
+        holdout=held,
         **fields,
     )
 

@@ -98,7 +98,9 @@ def test_gaussians_go_with_the_capture_that_they_were_trained_on(tmp_path, write
     found = config("--splat", splat, "--source", capture)
     assert (found.scene, found.run, found.teacher.kind, found.teacher.ply) == ("garden", "student", "gaussians", splat)
     assert found.data.transforms == capture and found.data.resolution == 16 and found.image_split == "train"
-    (capture / "images/b.jpg").unlink()  # then not every frame has a picture to learn from
+    (capture / "images/b.jpg").unlink()  # those that are there are learnt from
+    assert config("--splat", splat, "--source", capture).image_split == "train"
+    (capture / "images/a.jpg").unlink()
     assert config("--splat", splat, "--source", capture).image_split is None
     path = write("scene: mine\nrun: own\ndata: {resolution: 12}\nteacher: {kind: bricks}\n")
     found = config("--config", path, "--splat", splat, "--source", capture)

@@ -149,10 +149,27 @@ def test_renamed_pictures_that_count_alike_are_paired(tmp_path):
     assert [path.stem for path in frames.image_paths] == [name.removeprefix("im") for name in frames.names]
 
 
-def test_a_missing_picture_is_said(capture, caplog):
+def test_a_missing_picture_is_sought_where_it_should_be_and_its_camera_stays(tmp_path, capture):
+    bent = PINHOLE._replace(model="SIMPLE_RADIAL", parameters=(20.0, 8.0, 6.0, -0.1))
+    write_text(capture / "sparse" / "0", [bent], images(*NAMES))
+    for name in NAMES:  # half as large as the model says
+        write_pictures(capture / "images", name, size=(8, 6))
+    whole = load_frames(capture)
+    assert whole.undistorted == 3 and whole.sought == ""
     (capture / "images" / "b.jpg").unlink()
-    assert load_frames(capture).image_paths[1] is None
-    assert "1 of 3 pictures are not in" in caplog.text and "'b.jpg' first" in caplog.text
+    frames = load_frames(capture)
+    assert frames.image_paths[1] is None and frames.sought == str(capture / "images" / "b.jpg")
+    assert frames.cameras.same_as(whole.cameras) and frames.sizes is None
+
+
+def test_the_picture_of_one_name_is_never_that_of_another(capture):
+    """As after some were deleted: of a.jpg and a.png in a model only the latter is there."""
+    names = ["a.jpg", "a.png", "b.jpg", "c.bmp", "c.jpg"]
+    write_text(capture / "sparse" / "0", [PINHOLE], images(*names))
+    (capture / "images" / "a.jpg").rename(capture / "images" / "a.png")
+    (capture / "images" / "c.jpg").rename(capture / "images" / "c.png")  # of which of two it is nothing says
+    paths = load_frames(capture).image_paths
+    assert [path and path.name for path in paths] == [None, "a.png", "b.jpg", None, None]
 
 
 def test_cameras_may_differ(capture):

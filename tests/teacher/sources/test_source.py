@@ -192,9 +192,25 @@ def test_held_out_frames_of_the_same_split_are_not_trained_on(toy) -> None:
 def test_a_split_without_images_is_refused(tmp_path) -> None:
     path = write_toy_scene(tmp_path)
     add_training_split(tmp_path)
-    (tmp_path / "data/train/r_7.png").unlink()
-    with pytest.raises(InputError, match=r"transforms_train.json: image of frame r_7: found no file \(1 of 12"):
+    for index in range(12):
+        (tmp_path / f"data/train/r_{index}.png").unlink()
+    with pytest.raises(
+        InputError, match=r"transforms_train.json: images: found no file for any of the 12 frames; .*r_0"
+    ):
         teacher_of(path, "data.ground_truth={split: train}")
+
+
+def test_which_pictures_are_missing_tells_one_run_from_another(tmp_path) -> None:
+    """A run that goes on when a download is complete would be of other frames than it was begun with."""
+    path = write_toy_scene(tmp_path)
+    config = load_config(path, ["teacher.kind=gaussians"], tmp_path)
+    digests = [source_of(config).asset_digests()]
+    for index in (3, 4):
+        (tmp_path / f"data/r_{index}.png").unlink()
+        digests.append(source_of(config).asset_digests())
+    assert len({each["data.transforms"] for each in digests}) == 3
+    alone = load_config(path, ["teacher.kind=gaussians", "data.ground_truth=false"], tmp_path)
+    assert source_of(alone).asset_digests() == digests[0]
 
 
 def test_splits_of_another_size_are_refused(tmp_path) -> None:
