@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import zlib
@@ -92,9 +93,22 @@ def read_image(path: str | Path, *, upright: bool = True, rounding: Rounding = n
 
 
 def image_header(path: str | Path) -> ImageHeader:
-    """The header of an image file, whose pixels are not read; InputError when there is none."""
-    path = Path(path)
-    with _opened(path) as image:
+    """The header of an image file, whose pixels are not read; InputError when there is none.
+
+    A file that is as it was is opened once a process: one run asks for the headers of its dataset several times.
+    """
+    try:
+        stat = os.stat(path)
+        state = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    except (OSError, ValueError):  # ValueError: a null character in the path
+        state = ()
+    return _header(str(path), state)
+
+
+@lru_cache(maxsize=1 << 18)  # 100 MB at most
+def _header(path: str, state: tuple[int, ...]) -> ImageHeader:
+    """The header of a file in a state that tells it from what it was before."""
+    with _opened(Path(path)) as image:
         orientation = _orientation(image)
         shown, stored = image.size, image.size
         if orientation in _QUARTER_TURNS:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from plyfile import PlyData, PlyElement
 
 from scene.images import read_image, write_image
@@ -211,6 +213,33 @@ def test_which_pictures_are_missing_tells_one_run_from_another(tmp_path) -> None
     assert len({each["data.transforms"] for each in digests}) == 3
     alone = load_config(path, ["teacher.kind=gaussians", "data.ground_truth=false"], tmp_path)
     assert source_of(alone).asset_digests() == digests[0]
+
+
+@pytest.mark.parametrize("kind", ["images", "views"])
+def test_the_header_of_a_picture_is_read_once_and_its_pixels_once(tmp_path, monkeypatch, kind) -> None:
+    """A run reads its dataset several times, and of a large capture each time takes long."""
+    path, opened = write_toy_scene(tmp_path), Counter()
+    config, open_image = load_config(path, [f"teacher.kind={kind}"], tmp_path), Image.open
+
+    def counted(file):
+        opened[Path(file.name)] += 1
+        return open_image(file)
+
+    monkeypatch.setattr(Image, "open", counted)
+    source_of(config).asset_digests()
+    load_teacher(config)
+    source_of(config).lacks_alpha()
+    images = [file for file in opened if file.parent.name == "data"]
+    assert len(images) == FRAMES and {opened[file] for file in images} == {2}
+
+
+def test_a_picture_that_is_written_anew_is_looked_at_anew(tmp_path) -> None:
+    path = write_toy_scene(tmp_path)
+    config = load_config(path, ["teacher.kind=images", "data.resolution=null"], tmp_path)
+    assert load_teacher(config).views.cameras.width == SIZE
+    for file in (tmp_path / "data").glob("*.png"):
+        write_image(file, np.zeros((2 * SIZE, 2 * SIZE, 4), np.uint8))
+    assert load_teacher(config).views.cameras.width == 2 * SIZE
 
 
 def test_splits_of_another_size_are_refused(tmp_path) -> None:
