@@ -17,7 +17,7 @@ from machine.files import atomic_path, output_errors
 from scene.world_offset import Offset
 from settings.errors import InputError
 from teacher.gaussian_files.checks import DAMAGED, FIELDS, check_present, checked_gaussians
-from teacher.gaussian_files.spz_container import check_container, import_package
+from teacher.gaussian_files.spz_container import OWN_AXES, check_container, import_package
 from teacher.gaussians import Gaussians
 
 _log = logging.getLogger(__name__)
@@ -26,8 +26,7 @@ _log = logging.getLogger(__name__)
 _SPZ_POSITION_BITS, _SPZ_MOST_FRACTION = 24, 16
 # The limits of log-scales and harmonics that it holds; shares of Gaussians beyond them that are warned of.
 _THINNEST, _WIDEST, _MOST_CONSTANT, _NOTED = -10.0, 5.9375, 3.33, 0.01
-# A half turn about x takes 3DGS's PLY axes (right, down, front) to SPZ's (right, up, back), and back.
-_HALF_TURN = (1.0, -1.0, -1.0)
+_PLY_AXES = "RDF"  # where x, y and z look in the PLY of a 3DGS: right, down, front
 
 
 def write_spz(path: str | Path, gaussians: Gaussians, fitted_width: int | None = None) -> None:
@@ -53,7 +52,7 @@ def write_spz(path: str | Path, gaussians: Gaussians, fitted_width: int | None =
     if fitted_width is not None:
         _log.warning("%s: SPZ does not hold that these Gaussians were fitted at %d pixels: %s", path, fitted_width,
                      f"read it with --set teacher.fitted_width={fitted_width}")  # fmt: skip
-    turned = _half_turned(gaussians)
+    turned = _turned(gaussians, OWN_AXES)
     parts = {name: getattr(turned, name).detach().cpu().float().contiguous().numpy() for name in FIELDS}
     data = gsply.GSData(
         means=parts["means"],
@@ -87,7 +86,7 @@ def tell_of_clamped(path: str | Path, gaussians: Gaussians) -> None:
 
 
 def read_spz(path: str | Path, offset: Offset | None = None) -> Gaussians:
-    """Reads SPZ, versions 2 to 4, into the axes of a 3DGS PLY.
+    """Reads SPZ, versions 2 to 4, into the axes of a 3DGS PLY, from those that it is in (``READ_AXES``).
 
     Args:
         offset: ``data.offset``, taken off after the turn into those axes: see ``moved_positions``.
@@ -96,14 +95,14 @@ def read_spz(path: str | Path, offset: Offset | None = None) -> Gaussians:
         InputError: see ``read_gaussians``.
     """
     check_present(path)
-    check_container(path)
+    axes = check_container(path)
     arrays = _decoded(path)
-    turned = None if offset is None else tuple(np.multiply(offset, _HALF_TURN).tolist())
-    return _half_turned(checked_gaussians(path, arrays, turned))
+    turned = None if offset is None else tuple(np.multiply(offset, _signs(axes)).tolist())
+    return _turned(checked_gaussians(path, arrays, turned), axes)
 
 
 def _decoded(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of ``Gaussians`` in SPZ's axes. What the decoder has beside them is gone when they are turned."""
+    """The arrays of ``Gaussians`` in the file's axes. What the decoder has beside them is gone when they are turned."""
     gsply = import_gsply(path)
     try:
         with one_torch_thread():
@@ -117,16 +116,24 @@ def _decoded(path: str | Path) -> dict[str, np.ndarray]:
     return dict(zip(FIELDS, arrays, strict=True))
 
 
-def _half_turned(gaussians: Gaussians) -> Gaussians:
-    """The scene turned by half a turn about x; done twice it is the scene again (rotations up to their sign)."""
-    turn = torch.tensor(_HALF_TURN)
+def _signs(axes: str) -> tuple[float, float, float]:
+    """Of x, y and z between axes of ``READ_AXES`` and those of a PLY: half a turn about one of them, or none."""
+    x, y, z = (1.0 if one == own else -1.0 for one, own in zip(axes, _PLY_AXES, strict=True))
+    return x, y, z
+
+
+def _turned(gaussians: Gaussians, axes: str) -> Gaussians:
+    """Gaussians in the axes of a PLY as in others, or back: the same, for half a turn undoes itself (rotations up to
+    their sign).
+    """
+    turn = torch.tensor(_signs(axes))
     # Every basis function is even or odd under the turn: its sign shows at any direction where none is zero.
     direction = torch.nn.functional.normalize(torch.tensor([0.48, 0.6, 0.64]), dim=0)
     signs = torch.sign(sh_basis(direction * turn, gaussians.sh_degree) * sh_basis(direction, gaussians.sh_degree))
     return replace(
         gaussians,
         means=gaussians.means * turn,
-        rotations=gaussians.rotations * torch.tensor([1.0, *_HALF_TURN]),
+        rotations=gaussians.rotations * torch.cat([torch.ones(1), turn]),
         sh=gaussians.sh * signs[:, None],
     )
 

@@ -30,29 +30,38 @@ _ANTIALIASED, _HAS_EXTENSIONS = 1, 2  # flags
 _PART = 1 << 20  # bytes that are unpacked at a time
 _ZSTD_PART = 1 << 10  # packed bytes that are unpacked at a time: 4 of zstd's may stand for 128 KiB
 _RECORD = struct.Struct("<II")  # of an extension: its type, and how many bytes come after this
-_AXES_RECORD, _RIGHT_UP_BACK = 0xADBE0003, 4
+_AXES_RECORD = 0xADBE0003
 # Where x, y and z look (left or right, down or up, back or front), by that record's number.
-_AXES = "unspecified LDB RDB LUB RUB LDF RDF LUF RUF LFD RFD LFU RFU LBD RBD LBU RBU".split()  # noqa: SIM905
+_AXES = "RUB LDB RDB LUB RUB LDF RDF LUF RUF LFD RFD LFU RFU LBD RBD LBU RBU".split()  # noqa: SIM905
+OWN_AXES = "RUB"
+"""Where x, y and z look in SPZ: right, up, back."""
+READ_AXES = (OWN_AXES, "RDF", "LUF", "LDB")
+"""Those that are the others' by half a turn about one of them."""
 _OTHER_HEADER = "Its header is another file's: export it again."
 
 
-def check_container(path: str | Path) -> None:
+def check_container(path: str | Path) -> str:
     """Checks an SPZ file byte by byte: its kind, its length, the checksum of gzip; warns of what is ignored.
+
+    Returns one of ``READ_AXES``: those that its Gaussians are in.
 
     Raises:
         InputError: it is not packed, of another version or degree, cut short, altered, or longer than it says; an
-            extension says that it is in other axes; version 4 without zstandard.
+            extension says that it is in axes that are not read; version 4 without zstandard.
     """
+    axes = OWN_AXES
     data = Path(path).read_bytes()
     if data[:4] == _MAGIC:
         flags, extensions = _check_streams(path, data)
     else:
         flags, extensions = _check_zipped(path, data)
     if extensions:
-        _check_axes(path, extensions)
-        _log.warning("%s: %d bytes of extensions are ignored", path, len(extensions))
+        axes, ignored = _read_axes(path, extensions)
+        if ignored:
+            _log.warning("%s: %d bytes of extensions are ignored", path, ignored)
     if flags & _ANTIALIASED:
         warn_of_antialiasing(path, "its header says so")
+    return axes
 
 
 def import_package(path: str | Path, package: str) -> ModuleType:
@@ -152,20 +161,26 @@ def _unzipped(data: bytes) -> tuple[bytes, int, bytes]:
     return header, held, b"".join(last)
 
 
-def _check_axes(path: str | Path, extensions: bytes) -> None:
-    """InputError where an extension, SPZ_ADOBE_coordinate_system, says that the Gaussians are in other axes."""
-    place = 0
+def _read_axes(path: str | Path, extensions: bytes) -> tuple[str, int]:
+    """The axes that an extension, SPZ_ADOBE_coordinate_system, names, else SPZ's own; and bytes of other extensions.
+
+    Raises:
+        InputError: they are not read.
+    """
+    axes, place, ignored = OWN_AXES, 0, len(extensions)
     while place + _RECORD.size <= len(extensions):
         kind, length = _RECORD.unpack_from(extensions, place)
         place += _RECORD.size
         if kind == _AXES_RECORD and length == 4:
             number = int.from_bytes(extensions[place : place + length], "little")
-            if number not in (0, _RIGHT_UP_BACK):
-                axes = _AXES[number] if number < len(_AXES) else f"number {number}"
+            axes = _AXES[number] if number < len(_AXES) else f"number {number}"
+            if axes not in READ_AXES:
                 found = f"{axes}, as its extension SPZ_ADOBE_coordinate_system says"
-                hint = CONVERT.format(name=Path(path).name)
-                raise InputError(path, "axes", found, f"{_AXES[_RIGHT_UP_BACK]} (right, up, back)", hint)
+                expected = f"{', '.join(READ_AXES[:-1])} or {READ_AXES[-1]} (right or left, up or down, back or front)"
+                raise InputError(path, "axes", found, expected, CONVERT.format(name=Path(path).name))
+            ignored -= _RECORD.size + length
         place += length
+    return axes, ignored
 
 
 def _check_stream(zstandard: ModuleType, left: memoryview, size: int) -> None:

@@ -1,12 +1,17 @@
 """Values of SPZ files, in their axes and in those of a PLY."""
 
+import gzip
 import logging
+import struct
 import weakref
 from dataclasses import fields, replace
 
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
+from kernels.encoding.spherical_harmonics import sh_basis
+from kernels.gaussians.covariances import rotation_matrices
 from teacher.gaussian_files import spz
 from teacher.gaussian_files.spz import read_spz, tell_of_clamped, write_spz
 from tests.toy_scene import block_of_gaussians
@@ -45,6 +50,45 @@ def test_rotations_turn_with_the_axes(tmp_path):
     torch.testing.assert_close(gaussians.rotations * gaussians.rotations[:, :1].sign(), expected, atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("number", [1, 4, 6, 7])
+def test_axes_that_differ_by_half_a_turn_are_those_of_the_same_scene(tmp_path, caplog, number):
+    """LDB, RUB, RDF and LUF: the scene that a PLY has is turned into them, written, and read from them again."""
+    block = block_of_gaussians()
+    generator = torch.Generator().manual_seed(0)
+    block = replace(
+        block,
+        log_scales=block.log_scales + torch.tensor([0.5, -0.5, 1.0]),
+        rotations=torch.randn(len(block), 4, generator=generator),
+        sh=torch.cat([block.sh, 0.3 * torch.randn(len(block), 15, 3, generator=generator)], dim=1),
+    )
+    axes = {1: "LDB", 4: "RUB", 6: "RDF", 7: "LUF"}[number]
+    # Writing turns what it is given from a PLY's axes into the format's own: what is in these axes must stay there.
+    signs = torch.tensor([1.0 if letter in "RUB" else -1.0 for letter in axes])
+    write_spz(tmp_path / "own.spz", about_axes(block, signs))
+    own = gzip.decompress((tmp_path / "own.spz").read_bytes())
+    record = struct.pack("<III", 0xADBE0003, 4, number)
+    found = read(tmp_path, packed(own[:14] + bytes([own[14] | 2]) + own[15:] + record))
+    write_spz(tmp_path / "own.spz", block)
+    expected = read_spz(tmp_path / "own.spz")
+    torch.testing.assert_close(found.means, expected.means, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.covariances(), expected.covariances(), atol=1e-4, rtol=0)
+    directions = torch.nn.functional.normalize(torch.randn(9, 3, generator=generator), dim=1)
+    shades = (torch.einsum("dk,nkc->ndc", sh_basis(directions, 3), each.sh) for each in (found, expected))
+    torch.testing.assert_close(*shades, atol=0.02, rtol=0)  # steps are of 1 / 128
+    assert "ignored" not in caplog.text
+
+
+def about_axes(gaussians, signs):
+    """A scene whose axes, of a PLY, change their signs, by matrices: half a turn, or nothing."""
+    turn = torch.diag(signs)
+    matrices = turn @ rotation_matrices(gaussians.rotations) @ turn
+    directions = torch.nn.functional.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(1)), dim=1)
+    seen = torch.einsum("dk,nkc->dnc", sh_basis(directions @ turn, 3), gaussians.sh).flatten(1)
+    sh = torch.linalg.lstsq(sh_basis(directions, 3), seen).solution.view(16, -1, 3).transpose(0, 1)
+    quaternions = torch.from_numpy(Rotation.from_matrix(matrices.double().numpy()).as_quat()).float()
+    return replace(gaussians, means=gaussians.means @ turn, rotations=quaternions[:, [3, 0, 1, 2]], sh=sh.contiguous())
+
+
 def test_an_offset_is_in_the_axes_of_a_ply(tmp_path):
     path = tmp_path / "cloud.spz"
     path.write_bytes(packed(payload()))
@@ -53,7 +97,7 @@ def test_an_offset_is_in_the_axes_of_a_ply(tmp_path):
 
 def test_harmonics_of_the_decoder_are_gone_before_they_are_turned(tmp_path, monkeypatch):
     """Of millions of Gaussians they take hundreds of MiB, and so do those that are turned, and those after it."""
-    decoded, left, turn, gsply = [], [], spz._half_turned, spz.import_gsply("a.spz")
+    decoded, left, turn, gsply = [], [], spz._turned, spz.import_gsply("a.spz")
     unpack = gsply.read_spz
 
     def kept(path):
@@ -62,7 +106,7 @@ def test_harmonics_of_the_decoder_are_gone_before_they_are_turned(tmp_path, monk
         return data
 
     monkeypatch.setattr(gsply, "read_spz", kept)
-    monkeypatch.setattr(spz, "_half_turned", lambda given: left.append(decoded[0]() is not None) or turn(given))
+    monkeypatch.setattr(spz, "_turned", lambda given, axes: left.append(decoded[0]() is not None) or turn(given, axes))
     assert read(tmp_path, packed(payload(degree=1))).sh_degree == 1
     assert left == [False]
 

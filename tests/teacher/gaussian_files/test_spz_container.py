@@ -110,12 +110,12 @@ def test_an_extension_may_name_the_axes_of_the_format(tmp_path, number):
         assert read(tmp_path, content).means.tolist() == [[1.0, 2.0, -0.5]] * 2
 
 
-@pytest.mark.parametrize(("number", "name"), [(6, "RDF"), (16, "RBU"), (17, "number 17")])
-def test_an_extension_that_names_other_axes_is_not_ignored(tmp_path, number, name):
+@pytest.mark.parametrize(("number", "name"), [(2, "RDB"), (8, "RUF"), (12, "RFU"), (16, "RBU"), (17, "number 17")])
+def test_an_extension_that_names_left_handed_or_swapped_axes_is_not_ignored(tmp_path, number, name):
     """Else the scene would be another one, mirrored or upside down."""
     extensions = record(1, b"more") + record(AXES, number.to_bytes(4, "little"))
     for content in (packed(payload(flags=2) + extensions), streamed(flags=2, extensions=extensions)):
-        with pytest.raises(InputError, match=f"axes: found {name}, .*expected RUB .right, up, back.*splat-transform"):
+        with pytest.raises(InputError, match=f"axes: found {name}, .*expected RUB, RDF, LUF or LDB .*splat-transform"):
             read(tmp_path, content)
 
 
