@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from distill.runs.given_scene import direction, given_scene
+from distill.runs.given_scene import check_taken, direction, given_scene
 from machine import ranks
 from machine.failures import forgiving_output, is_name_too_long, machine_failure
 from machine.interrupts import signals_stop, stop_behind
@@ -37,29 +37,16 @@ def add_config_options(
 
     Args:
         default_config: what is taken without ``--config``, in words; empty: it or a scene has to be given.
-        source_config: what ``--source`` alone starts from; None: the config of a student.
+        source_config: what ``--source`` alone starts from, of a command that fits Gaussians to pictures: the options of
+            others are then there to be refused. None: the config of a student.
         turns: whether the command needs to know what is up where cameras are given, too.
     """
     parser.set_defaults(source_config=source_config, turns=turns)
     words = f"YAML config, see configs/{f' (default: {default_config})' if default_config else ''}"
     parser.add_argument("--config", type=given_path, metavar="FILE", help=words)
     if not default_config:
-        parser.add_argument(
-            "--model", type=given_path, metavar="DIR",
-            help="the output folder of graphdeco's program or of tools/train_teacher.py: its cameras, and its latest "
-            "Gaussians as the teacher",
-        )  # fmt: skip
-        parser.add_argument(
-            "--source", type=given_path, metavar="DIR",
-            help="a capture: a COLMAP model or a transforms.json, and its pictures; with --model only the pictures are "
-            "taken from it",
-        )  # fmt: skip
-        parser.add_argument(
-            "--splat", type=given_path, metavar="FILE",
-            help=f"Gaussians ({', '.join(f'.{name}' for name in FORMATS)}), with --source from its cameras; alone, "
-            "cameras are placed for them, and the config is configs/splat.yaml unless --config names another",
-        )  # fmt: skip
-    if turns or not default_config:
+        _add_scene_options(parser, fits=source_config is not None)
+    if turns or not (default_config or source_config):
         parser.add_argument(
             "--up", type=direction, metavar="AXIS",
             help=f"direction that is up{'' if turns else ', with --splat'}: x, y, z, or as in --up=-y, --up=0,-1,0.1; "
@@ -68,6 +55,21 @@ def add_config_options(
     add_set_option(parser, "train.lr=0.005")
     add_assets_option(parser)
     add_debug_option(parser)
+
+
+def _add_scene_options(parser: argparse.ArgumentParser, fits: bool) -> None:
+    of_model = "the output folder of graphdeco's program or of tools/train_teacher.py: its cameras, and its latest "
+    of_model += "Gaussians as the teacher"
+    of_source = "a capture: a COLMAP model or a transforms.json, and its pictures"
+    of_splat = f"Gaussians ({', '.join(f'.{name}' for name in FORMATS)}), with --source from its cameras; alone, "
+    of_splat += "cameras are placed for them, and the config is configs/splat.yaml unless --config names another"
+    if fits:
+        of_model = of_splat = argparse.SUPPRESS
+    else:
+        of_source += "; with --model only the pictures are taken from it"
+    parser.add_argument("--model", type=given_path, metavar="DIR", help=of_model)
+    parser.add_argument("--source", type=given_path, metavar="DIR", help=of_source)
+    parser.add_argument("--splat", type=given_path, metavar="FILE", help=of_splat)
 
 
 def add_set_option(parser: argparse.ArgumentParser, example: str, what: str = "a setting") -> None:
@@ -145,7 +147,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
     """The config that the options name; ``--max-steps``, ``--seed`` and ``--device`` among them where there are any.
 
     Raises:
-        InputError: as ``given_scene`` and ``load_config``.
+        InputError: as ``given_scene``, ``load_config`` and ``check_taken``.
     """
     config, layers = given_scene(arguments)
     given = vars(arguments)
@@ -154,7 +156,9 @@ def config_of(arguments: argparse.Namespace) -> Config:
         "--seed": ("seed", given.get("seed")),
         "--device": ("device", given.get("device")),
     }
-    return load_config(config, arguments.overrides + overrides_of(options), arguments.assets, layers)
+    loaded = load_config(config, arguments.overrides + overrides_of(options), arguments.assets, layers)
+    check_taken(arguments, loaded)
+    return loaded
 
 
 def overrides_of(options: Mapping[str, tuple[str, object]]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
@@ -16,9 +17,11 @@ from machine.run_folder import own_folder
 from scene.formats import load_frames, split_beside
 from scene.formats.graphdeco import latest_ply, read_arguments
 from scene.frames import Frames
+from settings.config import Config
 from settings.data import DataConfig
 from settings.errors import InputError
 from settings.loading import REPO_ROOT, run_config, taken_under
+from settings.teacher import BUILT_IN
 
 CAPTURE_TEACHER = REPO_ROOT / "configs" / "base" / "capture_teacher.yaml"
 _MODEL_CONFIG = REPO_ROOT / "configs" / "base" / "model.yaml"
@@ -33,8 +36,9 @@ def given_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
     """The config that options name or imply, and sections over it, each with its option: see ``load_config``.
 
     Args:
-        arguments: config, and where the command has them model, source, splat and up; each may be None. Where a command
-            has ``source_config`` it is the config of a source alone; where it ``turns``, what is up may be said of any.
+        arguments: config, and where the command has them model, source, splat and up; each may be None. A command that
+            has a ``source_config``, that of a source alone, fits Gaussians to pictures, and takes none; where a command
+            ``turns``, what is up may be said of any.
 
     Raises:
         InputError: nothing is given or what does not go together, or a folder is not there.
@@ -53,6 +57,9 @@ def given_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
 def _named_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
     given = {name: getattr(arguments, name, None) for name in ("model", "source", "splat")}
     config, model, source, splat = arguments.config, given["model"], given["source"], given["splat"]
+    source_config = getattr(arguments, "source_config", None)
+    if source_config is not None:
+        _refuse_gaussians(given)
     if splat is not None:
         if model is not None:
             hint = "The model's folder has Gaussians and cameras of its own."
@@ -75,17 +82,43 @@ def _named_scene(arguments: argparse.Namespace) -> tuple[Path, Layers]:
             layers = [("--model", _of_model(model.absolute(), source and source.absolute(), config is not None))]
         return config or _MODEL_CONFIG, layers
     if source is not None:
-        otherwise = getattr(arguments, "source_config", None) or _MODEL_CONFIG
+        otherwise = source_config or _MODEL_CONFIG
         source = Path(os.path.abspath(source))
         with _naming_own_folders("--source", source, "a capture, with cameras and pictures"):
             if splat is None:
                 return config or otherwise, [("--source", _of_source(source, config or otherwise))]
             return config or otherwise, [("--splat", _of_both(splat, source, config is not None))]
     if config is None:
-        expected = "a YAML config, or --model DIR, --source DIR or --splat FILE"
+        expected = "a YAML config, or " + (
+            "--source DIR" if source_config else "--model DIR, --source DIR or --splat FILE"
+        )
         hint = "See configs/; a run's own is results/<scene>/<run>/config.yaml."
         raise InputError("command line", "--config", "nothing", expected, hint)
     return config, []
+
+
+def _refuse_gaussians(given: dict[str, Path | None]) -> None:
+    """InputError where a command that fits Gaussians to pictures is given some: to which ones, these do not say."""
+    for option in ("model", "splat"):
+        if (gaussians := given[option]) is None:
+            continue
+        capture = "" if given["source"] is None else f" --source {shlex.quote(str(given['source']))}"
+        hint = f"`python lego_response_distill.py --{option} {shlex.quote(str(gaussians))}{capture}` distils these. "
+        hint += (
+            f"To fit others to photographs, give{capture or ' --source DIR'} alone; to what these show, --config FILE"
+        )
+        hint += " of teacher.kind: gaussians, such as the config.yaml of a run that distils them."
+        found = f"Gaussians, {gaussians}"
+        raise InputError("command line", f"--{option}", found, "pictures that Gaussians are to be fitted to", hint)
+
+
+def check_taken(arguments: argparse.Namespace, config: Config) -> None:
+    """InputError where a config's teacher is a built-in scene, which knows of no capture that an option names."""
+    source = getattr(arguments, "source", None)
+    if source is not None and config.teacher.kind in BUILT_IN:
+        found = f"{source}, which teacher.kind: {config.teacher.kind} in {arguments.config} takes no part of"
+        hint = "Leave --config out; or add --set teacher.kind=images, or --splat FILE for Gaussians of the capture."
+        raise InputError("command line", "--source", found, "a config whose teacher is of a capture", hint)
 
 
 @contextmanager
@@ -127,7 +160,7 @@ def _of_model(model: Path, source: Path | None, has_config: bool) -> dict[str, A
     if (model / "config.yaml").is_file() and not (model / "cameras.json").is_file():
         return _of_fit(model, source, has_config)
     arguments = read_arguments(model)
-    data: dict[str, Any] = {"transforms": str(model)}
+    data: dict[str, Any] = {"transforms": str(model), "train_transforms": None}
     if source is not None:
         data["images"] = str(source)
     sections: dict[str, Any] = {"data": data, "teacher": {"kind": "gaussians", "ply": str(latest_ply(model))}}
@@ -148,9 +181,12 @@ def _of_fit(results: Path, source: Path | None, has_config: bool) -> dict[str, A
     if fit.teacher.near is not None:
         teacher["near"] = fit.teacher.near
     transforms = source or fit.data.transforms
+    named = {"transforms": None if transforms is None else str(transforms)}
+    if source is not None:  # which is all of the dataset
+        named["train_transforms"] = None
     if has_config:
-        return {"data": {"transforms": None if transforms is None else str(transforms)}, "teacher": teacher}
-    data = fit.data.model_dump(mode="json") | {"transforms": None if transforms is None else str(transforms)}
+        return {"data": named, "teacher": teacher}
+    data = fit.data.model_dump(mode="json") | named
     if transforms is not None and fit.data.train_transforms is None and fit.data.ground_truth is True:
         data |= _images(transforms, load_frames(transforms, data=DataConfig(**data)))
     teacher["background"], render = fit.teacher.background, {"background": fit.teacher.background}
@@ -158,7 +194,7 @@ def _of_fit(results: Path, source: Path | None, has_config: bool) -> dict[str, A
 
 
 def _of_source(source: Path, config: Path) -> dict[str, Any]:
-    data = {"transforms": str(source)}
+    data = {"transforms": str(source), "train_transforms": None}
     if config not in (_MODEL_CONFIG, CAPTURE_TEACHER):
         return {"data": data}
     sections = {"scene": _capture_name(source), "data": data | _size(load_frames(source, data=DataConfig()))}
@@ -169,7 +205,7 @@ def _of_source(source: Path, config: Path) -> dict[str, Any]:
 
 def _of_both(splat: Path, source: Path, has_config: bool) -> dict[str, Any]:
     """Gaussians, and the capture that they were trained on."""
-    data, teacher = {"transforms": str(source)}, _of_splat(splat)["teacher"]
+    data, teacher = {"transforms": str(source), "train_transforms": None}, _of_splat(splat)["teacher"]
     if has_config:
         return {"data": data, "teacher": teacher}
     frames = load_frames(source, data=DataConfig())

@@ -2,11 +2,14 @@
 
 import argparse
 import json
+import re
+import shlex
 
 import numpy as np
 import pytest
 
 from distill.runs.command_line import add_config_options, config_of
+from distill.runs.given_scene import CAPTURE_TEACHER
 from lego_response_distill import main
 from scene.images import write_image
 from settings.errors import InputError
@@ -45,9 +48,9 @@ def model(tmp_path):
     return folder
 
 
-def config(*arguments):
+def config(*arguments, **options):
     parser = argparse.ArgumentParser()
-    add_config_options(parser)
+    add_config_options(parser, **options)
     return config_of(parser.parse_args(list(map(str, arguments))))
 
 
@@ -114,8 +117,9 @@ def test_gaussians_go_with_the_capture_that_they_were_trained_on(tmp_path, write
 
 
 def test_a_config_says_the_rest(model, write):
-    path = write("scene: mine\nrun: own\ndata: {resolution: 12}\nteacher: {kind: bricks}\n")
+    path = write("scene: mine\nrun: own\ndata: {resolution: 12, train_transforms: t.json}\nteacher: {kind: bricks}\n")
     found = config("--config", path, "--model", model, "--set", "data.holdout_every=5")
+    assert found.data.train_transforms is None  # of another dataset
     assert (found.scene, found.run, found.teacher.kind) == ("mine", "own", "gaussians")
     assert found.data.resolution == 12 and found.data.holdout_every == 5
 
@@ -127,6 +131,53 @@ def test_a_live_teacher_of_a_capture_keeps_to_the_frames_not_held_out(model):
     assert load_teacher(mixed).images.holdout.sum() == 3
     with pytest.raises(InputError, match="split: found test, expected train"):
         load_teacher(config("--model", model, "--set", "data.ground_truth={split: test}"))
+
+
+def test_a_command_that_fits_gaussians_takes_none(model, tmp_path):
+    """It would fit others to what those show, and to no photograph."""
+    splat, capture = tmp_path / "a b.ply", tmp_path / "capture"
+    for option, given in (("--splat", splat), ("--model", model)):
+        with pytest.raises(InputError, match=f"command line: {option}: found Gaussians, .*pictures that") as caught:
+            config(option, given, source_config=CAPTURE_TEACHER)
+        assert "give --source DIR alone" in caught.value.hint and f" {option} " in caught.value.hint
+        with pytest.raises(InputError, match=f"{option}: found Gaussians") as caught:
+            config(option, given, "--source", capture, source_config=CAPTURE_TEACHER)
+        assert f"give --source {capture} alone" in caught.value.hint
+        assert f"{option} {shlex.quote(str(given))} --source {capture}` distils these" in caught.value.hint
+    with pytest.raises(InputError, match="found nothing, expected a YAML config, or --source DIR."):
+        config(source_config=CAPTURE_TEACHER)
+    parser = argparse.ArgumentParser()
+    add_config_options(parser, source_config=CAPTURE_TEACHER)
+    assert "--source DIR" in parser.format_help() and not re.search("--(splat|model|up)", parser.format_help())
+
+
+def test_a_capture_is_not_given_to_a_built_in_scene(tmp_path, write):
+    """It would be trained on, and the capture forgotten."""
+    capture = tmp_path / "garden"
+    write_text(capture / "sparse" / "0", [PINHOLE], images("a.jpg", "b.jpg"))
+    write_pictures(capture / "images", "a.jpg", "b.jpg")
+    path = write("scene: mine\nrun: own\ndata: {resolution: 12}\nteacher: {kind: bricks}\n")
+    with pytest.raises(InputError, match="--source: found .*garden, which teacher.kind: bricks in .* takes no part of"):
+        config("--config", path, "--source", capture)
+    found = config("--config", path, "--source", capture, "--set", "teacher.kind=images")
+    assert (found.teacher.kind, found.data.transforms) == ("images", capture)
+
+
+@pytest.mark.parametrize("with_splat", [False, True])
+def test_a_capture_is_the_whole_dataset(tmp_path, write, with_splat):
+    """Training frames of another one, which a config names, would be trained on in its place."""
+    capture, splat = tmp_path / "garden", tmp_path / "a.ply"
+    write_text(capture / "sparse" / "0", [PINHOLE], images("a.jpg", "b.jpg"))
+    write_pictures(capture / "images", "a.jpg", "b.jpg")
+    write_ply(splat, block_of_gaussians())
+    path = write(
+        "scene: mine\nrun: own\nteacher: {kind: images}\n"
+        "data: {transforms: lego/transforms_test.json, train_transforms: lego/transforms_train.json}\n"
+    )
+    found = config("--config", path, "--source", capture, *(["--splat", splat] if with_splat else []))
+    assert found.data.transforms == capture and found.data.train_transforms is None
+    kept = config("--config", path, "--source", capture, "--set", f"data.train_transforms={capture}")
+    assert kept.data.train_transforms == capture
 
 
 def test_folders_that_are_none_are_named(model, tmp_path):
