@@ -55,11 +55,13 @@ def picture_sizes(
             _refuse_shape(source, index, stated[index], sizes[index], headers[index], as_stored)
     if scaled:
         width, height = stated[scaled[0]]
-        own = sizes[scaled[0]]
+        own = Counter(sizes[index] for index in scaled).most_common()
+        shown = ", ".join(f"{size[0]}x{size[1]}" + (f" ({count})" if len(own) > 1 else "") for size, count in own[:4])
+        by = f" by {own[0][0][0] / width:.6g}" if len(own) == 1 else ""
         note_once(
             "warning",
-            f"{source}: w, h are {width}x{height} in {len(scaled)} of {len(stated)} frames, the images are "
-            f"{own[0]}x{own[1]}: fl_x, fl_y, cx, cy are scaled by {own[0] / width:.6g} to the images.",
+            f"{source}: w, h are {width}x{height} in {len(scaled)} of {len(stated)} frames, the images are {shown}: "
+            f"fl_x, fl_y, cx, cy are scaled{by} to the images.",
         )
     turned = [(header, path) for header, path in zip(headers, paths, strict=True) if header and header.orientation != 1]
     if turned:

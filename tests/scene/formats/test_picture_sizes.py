@@ -53,3 +53,20 @@ def test_mixed_sizes_share_the_size_that_holds_them(tmp_path, caplog):
     assert canvas("t.json", sizes) == ((24, 24), sizes)
     assert "pictures of 2 sizes, 24x16 (3), 16x24 (2): each lies in the top left corner of 24x24 pixels" in caplog.text
     assert canvas("t.json", sizes[:1] * 3) == ((24, 16), None)
+
+
+def test_images_of_several_sizes_are_all_named_as_other_than_stated(tmp_path, caplog):
+    paths = [picture(tmp_path / f"{index}.png", *size) for index, size in enumerate([(8, 6), (4, 3), (8, 6)])]
+    assert picture_sizes("several.json", [(16, 12)] * 3, paths) == ((8, 6), (4, 3), (8, 6))
+    assert "w, h are 16x12 in 3 of 3 frames, the images are 8x6 (2), 4x3 (1): fl_x, fl_y, cx, cy are scaled to the" in (
+        caplog.text
+    )
+    assert picture_sizes("one.json", [(16, 12)] * 2, paths[::2]) == ((8, 6),) * 2
+    assert "the images are 8x6: fl_x, fl_y, cx, cy are scaled by 0.5 to the images" in caplog.text
+
+
+def test_an_image_that_is_missing_has_the_size_that_it_would_have(tmp_path):
+    paths = [picture(tmp_path / "a.png", 8, 6), None, None, None]
+    stated = [(16, 12), (16, 12), (12, 16), None]
+    assert picture_sizes("missing.json", stated, paths) == ((8, 6), (8, 6), (6, 8), (8, 6))
+    assert picture_sizes("missing.json", stated[:2], [None, None]) == ((16, 12),) * 2
