@@ -57,6 +57,8 @@ def cut_city(config: Config, folder: Path) -> Manifest:
     _check_can_be_cut(config, source)
     rows = _rows_of(source, folder)
     cameras = city_cameras(source)
+    if config.image_split is not None:
+        _log.warning("blocks learn from the Gaussians alone: images (data.ground_truth, --source) have no part in it")
     box, points = _box_and_points(config, source, rows, cameras)
     boxes = split_box(box, points, _weights(config, cameras, points), config.city.blocks)
     names = [f"b{number:03d}" for number in range(len(boxes))]

@@ -53,6 +53,14 @@ def test_what_a_killed_process_left_is_deleted_but_in_the_blocks_own_runs(tmp_pa
     assert [path.exists() for path in left] == [False, False, True]
 
 
+def test_that_blocks_learn_from_no_images_is_said_where_some_were_asked_for(tmp_path, caplog):
+    for name, data in (("without", {}), ("with", {"ground_truth": {"split": "train"}})):
+        (tmp_path / name).mkdir()
+        manifest = open_city(toy_city(tmp_path / name, data=data), tmp_path / name / "city", resume=False)
+        assert block_config(manifest, "b000").data.ground_truth is False
+        assert ("images (data.ground_truth, --source) have no part in it" in caplog.text) == (name == "with")
+
+
 @pytest.mark.parametrize("pairs", [cutting._PAIRS, 100])
 def test_a_block_is_given_what_reaches_into_it_and_who_sees_it(tmp_path, monkeypatch, caplog, pairs):
     monkeypatch.setattr(cutting, "_PAIRS", pairs)
