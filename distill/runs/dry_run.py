@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from distill.alignment.before_training import check_before_training, explained_errors
 from distill.alignment.comparison import without_depth
@@ -300,8 +301,8 @@ def _memory(config: Config, teacher: Teacher, trainer: Trainer) -> str:
     training = 4 * 4 * trainer.model.parameter_count()
     encoded = 2 * trainer.step.precision.itemsize * student.encoding_width()
     samples = (trainer.step.capacity or config.train.samples_per_step) * (encoded + 4 * 24)
-    # Coverage may be the very alpha.
-    views_bytes = sum({id(picture): picture.nbytes for picture in pictures if picture is not None}.values())
+    # Coverage may be the very alpha, and ground truth may be made of the others.
+    views_bytes = sum({id(picture): picture.nbytes for picture in pictures if isinstance(picture, Tensor)}.values())
     views_bytes += sum(store.nbytes for store in stores)
     if teacher.live:
         cameras = teacher.training_cameras

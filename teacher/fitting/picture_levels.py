@@ -15,7 +15,7 @@ from machine.terminal import late_bar
 from scene.cameras import Cameras, join_cameras
 from scene.images import resize_area, resize_rgba
 from settings.sections import Color
-from teacher.views.lazy_pictures import LazyPlane, straight_rgba
+from teacher.views.lazy_pictures import LazyPlane, rgba_plane
 from teacher.views.output_folder import parallel_map
 from teacher.views.teacher_views import TeacherViews
 
@@ -44,7 +44,8 @@ class Pictures:
         cameras = views.cameras[train]
         store = views.store
         # The views have the largest in memory, if anybody has: another copy would take half as much again.
-        full = _chosen(_rgba(views) if store is None or store.drawn else views.ground_truth, train)
+        is_own = store is None or store.drawn
+        full = _chosen(rgba_plane(views.rgb, views.alpha) if is_own else views.ground_truth, train)
         counted = None if views.counted is None else _chosen(views.counted, train)
         each = _each_when_asked if store else _each
         self._levels, self._cameras, self._counted = [full], [cameras], [counted]
@@ -129,15 +130,6 @@ def _flat(rgba: Tensor, background: Color) -> Tensor:
     alpha = rgba[..., 3:].float() / 255
     color = rgba[..., :3] * alpha + (1 - alpha) * 255 * alpha.new_tensor(background)
     return torch.cat([color.round().to(torch.uint8), torch.full_like(rgba[..., 3:], 255)], dim=-1)
-
-
-def _rgba(views: TeacherViews) -> LazyPlane:
-    """(N, H, W, 4) uint8 straight RGBA of the views, opaque without alpha."""
-
-    def picture(i: int) -> Tensor:
-        return straight_rgba(views.rgb[i], None if views.alpha is None else views.alpha[i])
-
-    return LazyPlane(picture, (*views.rgb.shape[:3], 4))
 
 
 def _chosen(plane: Tensor | LazyPlane, frames: Tensor) -> LazyPlane:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scene.cameras import join_cameras
 from settings.errors import InputError
+from teacher.views.lazy_pictures import LazyPlane, rgba_plane
 from teacher.views.teacher_views import TeacherViews
 
 
@@ -49,7 +50,11 @@ def join_views(first: TeacherViews, second: TeacherViews, source: str | Path) ->
         parts = [getattr(views, name) for views in (first, second)]
         return None if parts[0] is None else torch.cat(parts)
 
-    planes = {name: joined(name) for name in ("rgb", "alpha", "coverage", "distance", "ground_truth")}
+    planes = {name: joined(name) for name in ("rgb", "alpha", "distance")}
+    is_alpha = all(views.coverage is views.alpha for views in (first, second))
+    planes["coverage"] = planes["alpha"] if is_alpha else joined("coverage")
+    is_made = isinstance(first.ground_truth, LazyPlane) and isinstance(second.ground_truth, LazyPlane)
+    planes["ground_truth"] = rgba_plane(planes["rgb"], planes["alpha"]) if is_made else joined("ground_truth")
     return TeacherViews(**common, **planes, background=first.background, counted=_joined_counts(first, second))
 
 

@@ -1,4 +1,4 @@
-"""Pictures that are decoded when they are asked for: of a large dataset a part is in memory at a time."""
+"""Pictures that are decoded or put together when they are asked for: no more of them is in memory than has to be."""
 
 from __future__ import annotations
 
@@ -106,10 +106,17 @@ class LazyPlane:
 
     def __getitem__(self, index: Any) -> Tensor:
         first, *rest = index if isinstance(index, tuple) else (index,)
+        if first is Ellipsis:
+            first, rest = slice(None), [..., *rest]
         chosen = torch.arange(len(self))[first]
         if chosen.ndim == 0:
             return self._of(int(chosen))[tuple(rest)]
         return torch.stack([self._of(i) for i in chosen.tolist()])[(slice(None), *rest)]
+
+
+def rgba_plane(rgb: Tensor | LazyPlane, alpha: Tensor | LazyPlane | None) -> LazyPlane:
+    """(N, H, W, 4) uint8 straight RGBA of N pictures (N, H, W, 3) with their alpha (N, H, W), made when asked for."""
+    return LazyPlane(lambda i: straight_rgba(rgb[i], None if alpha is None else alpha[i]), (*rgb.shape[:3], 4))
 
 
 def straight_rgba(rgb: Tensor, alpha: Tensor | None) -> Tensor:

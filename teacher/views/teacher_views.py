@@ -25,7 +25,7 @@ from settings.sections import Color
 from teacher.depth import DepthKind
 from teacher.depth_files import EmptyValues
 from teacher.depth_inference import DepthReport
-from teacher.views.lazy_pictures import LazyPlane, Picture, PictureStore
+from teacher.views.lazy_pictures import LazyPlane, Picture, PictureStore, rgba_plane
 from teacher.views.missing_pictures import WITHOUT_TRUTH, frames_with_pictures
 from teacher.views.output_folder import (
     check_picture,
@@ -43,7 +43,7 @@ STORED_SHARE = 0.25
 TRUTH_BYTES = 4
 """Of a pixel of ground truth."""
 _HALF = 128  # coverage, uint8
-_IMAGE_BYTES = 3 + 1 + TRUTH_BYTES  # of a pixel of the dataset's images: colour, coverage, and ground truth
+_IMAGE_BYTES = 3 + 1  # of a pixel of the dataset's images: colour, coverage; as ground truth they are the same
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class TeacherViews:
             masked; None: all are.
         silhouettes: whether ``coverage`` tells the scene from what is behind it; photographs are covered all over.
         store: decodes or draws the pictures when they are asked for; the planes are ``LazyPlane`` then. None: all are
-            in memory.
+            in memory, but for a ground truth that is made of ``rgb`` and ``alpha``.
     """
 
     cameras: Cameras
@@ -282,8 +282,7 @@ def _images_in_memory(
     silhouettes = shows_silhouettes(fields["rgb"])
     if not silhouettes:
         fields["coverage"].fill_(255)
-    alpha = torch.full_like(fields["coverage"], 255) if fields["alpha"] is None else fields["alpha"]
-    truth = torch.cat([fields["rgb"], alpha[..., None]], dim=-1)
+    truth = rgba_plane(fields["rgb"], fields["alpha"])
     return {**_with_counted(fields, dataset, size), "ground_truth": truth, "silhouettes": silhouettes}
 
 

@@ -14,6 +14,7 @@ from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.depth import DepthKind
 from teacher.views.gaussian_views import views_from_gaussians
+from teacher.views.joined_views import join_views
 from teacher.views.teacher_views import views_from_images
 from tests.teacher.toy_outputs import FRAMES, HEIGHT, WHITE, WIDTH, load, ring, two_blobs
 
@@ -105,10 +106,25 @@ def test_images_stand_in_for_the_teacher(tmp_path, channels):
     rgba = pixels if channels == 4 else np.concatenate([pixels, np.full((2, 4, 6, 1), 255, np.uint8)], -1)
     expected = np.stack([resize_rgba(image, 3, 2) for image in rgba])
     # Without alpha the mean is taken in another order, which may round a half the other way.
-    np.testing.assert_allclose(views.ground_truth, expected, atol=4 - channels)
+    np.testing.assert_allclose(views.ground_truth[:], expected, atol=4 - channels)
     assert torch.equal(views.rgb, views.ground_truth[..., :3])
     assert (views.alpha is None) == (channels == 3) == (views.background == WHITE)
     assert views.distance is None and not views.holdout.any() and views.cameras.width == 3
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_images_are_in_memory_once_though_they_are_ground_truth_too(tmp_path, channels):
+    parts = []
+    for split in ("train", "test"):
+        write_transforms(tmp_path / f"{split}.json", ring(2, 6, 4), [f"{split}_a", f"{split}_b"])
+        for name in "ab":
+            write_image(tmp_path / f"{split}_{name}.png", np.full((4, 6, channels), 7, np.uint8))
+        parts.append(views_from_images(tmp_path / f"{split}.json", width=None, background=WHITE, holdout_every=0))
+    for views in (*parts, join_views(*parts, "here")):
+        planes = {id(plane): plane for plane in vars(views).values() if isinstance(plane, torch.Tensor)}
+        pictures = [plane for plane in planes.values() if plane.ndim > 1]
+        assert sum(plane.nbytes for plane in pictures) == len(views) * 4 * 6 * (3 + 1)
+        assert views.ground_truth[-1].unique().tolist() == ([7, 255] if channels == 3 else [7])
 
 
 def test_images_of_which_some_have_alpha_are_counted(tmp_path):
