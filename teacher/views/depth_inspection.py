@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,27 @@ from teacher.views.stored_depth import alpha_of, infer_from_files
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 _SHOWN_FRAMES = 4
 _PAIRS = 16
+# Pixels that percentiles and histograms are of, and points, evenly spread over all frames: of thousands of large ones
+# memory does not hold all.
+_PIXELS, _POINTS = 1_000_000, 200_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Values above 0 of the pixels of all frames, every so many of them, and what is true of all.
+
+    Attributes:
+        values: (M,) float32.
+        every: pixels that each stands for.
+        count: of all pixels that have a value.
+        least, most: of all; infinite where there are none.
+    """
+
+    values: Tensor
+    every: int
+    count: int
+    least: float
+    most: float
 
 
 @dataclass(frozen=True)
@@ -30,21 +52,27 @@ class Inspection:
     """Everything the report and the pictures show.
 
     Attributes:
-        stored: (N, H, W) depth as in the files.
+        covered: (N,) share of each frame's pixels that have depth.
+        stored: depth as in the files.
+        shown: of a few frames, by number: depth as in the file, and distance (None while the kind is unclear), (H, W).
         box, box_source: the scene box and where it is from, in words.
         report: what the inference found.
         configured: the config's kind, None for auto.
-        distance: (N, H, W) distance along the ray, 0 where unknown; None while the kind is unclear.
+        distance: along the ray; None while the kind is unclear.
+        points: (M, 3) back-projected world points, spread over all frames.
         differences: a (M,) signed relative difference for each pair of neighbouring frames.
     """
 
     files: OutputFiles
-    stored: Tensor
+    covered: Tensor
+    stored: Sample
+    shown: dict[int, tuple[Tensor, Tensor | None]]
     box: SceneBox
     box_source: str
     report: DepthReport
     configured: DepthKind | None
-    distance: Tensor | None
+    distance: Sample | None
+    points: Tensor
     differences: dict[tuple[int, int], Tensor]
 
     @property
@@ -62,46 +90,87 @@ class Inspection:
 def inspect(files: OutputFiles, box: SceneBox, box_source: str, configured: DepthKind | None) -> Inspection:
     """Reads depth files and finds out what they hold; arguments as the attributes of ``Inspection``.
 
+    A few frames are in memory at a time, however many there are.
+
     Raises:
         InputError: files are missing or damaged.
     """
     report = infer_from_files(files, box)
     kind = configured or report.kind
-
     cameras, count = files.cameras, len(files)
-    stored = torch.empty(count, cameras.height, cameras.width)
-    distance = None if kind is None else torch.empty_like(stored)
-    loaded = late_bar(parallel_map(files.load, count), "depth", count, " file")
-    for i, (picture, depth) in enumerate(loaded):
-        stored[i] = depth
-        if kind is not None:
-            distance[i] = to_distance(depth, kind, cameras, i, alpha_of(picture))[0]
-
+    pixels = count * cameras.width * cameras.height
+    shown = dict.fromkeys(round(i) for i in np.linspace(0, count - 1, min(_SHOWN_FRAMES, count)))
     # Near frames; sparse cameras have only farther ones.
     candidates = (view_pairs(cameras, box, angle, _PAIRS) for angle in (10.0, 25.0, 45.0))
+    pairs = [] if kind is None else next(filter(None, candidates), [])
+    waiting = {frame for pair in pairs for frame in pair}
+    kept: dict[int, Tensor] = {}
+
+    stored, distances, points = _Sampler(pixels), _Sampler(pixels), []
+    covered = torch.empty(count)
+    for i, (picture, depth) in enumerate(late_bar(parallel_map(files.load, count), "depth", count, " file")):
+        covered[i] = stored.add(depth) / depth.numel()
+        distance = None
+        if kind is not None:
+            distance, known = to_distance(depth, kind, cameras, i, alpha_of(picture))
+            distances.add(distance)
+            points.append(back_project(distance, _thinned(known, max(1, pixels // _POINTS)), cameras, i))
+            if i in waiting:
+                kept[i] = distance
+        if i in shown:
+            shown[i] = depth, distance
+
     differences = {}
-    for pair in [] if distance is None else next(filter(None, candidates), []):
-        both = (distance[pair[0]], distance[pair[1]])
+    for pair in pairs:
+        both = (kept[pair[0]], kept[pair[1]])
         difference = view_agreement(both, (both[0] > 0, both[1] > 0), cameras, pair)
         if len(difference):
             differences[pair] = difference
-    return Inspection(files, stored, box, box_source, report, configured, distance, differences)
+    return Inspection(
+        files, covered, stored.sample(), shown, box, box_source, report, configured,
+        None if kind is None else distances.sample(), torch.cat(points) if points else torch.empty(0, 3), differences,
+    )  # fmt: skip
+
+
+class _Sampler:
+    """Takes a ``Sample`` of frames that have so many pixels together."""
+
+    def __init__(self, pixels: int) -> None:
+        self._every, self._parts = max(1, pixels // _PIXELS), []
+        self._count, self._least, self._most = 0, math.inf, -math.inf
+
+    def add(self, frame: Tensor) -> int:
+        """Takes in a frame (H, W); how many of its pixels have a value."""
+        values = frame[frame > 0]
+        if len(values):
+            first = -self._count % self._every  # frames with few values count as much as others
+            self._parts.append(values[first :: self._every])
+            self._least, self._most = min(self._least, values.min().item()), max(self._most, values.max().item())
+            self._count += len(values)
+        return len(values)
+
+    def sample(self) -> Sample:
+        values = torch.cat(self._parts) if self._parts else torch.empty(0)
+        return Sample(values, self._every, self._count, self._least, self._most)
+
+
+def _thinned(mask: Tensor, every: int) -> Tensor:
+    """(H, W) bool: the first of every so many pixels that the mask holds."""
+    places = mask.flatten().nonzero()[::every, 0]
+    return torch.zeros_like(mask).flatten().index_fill(0, places, True).view(mask.shape)
 
 
 def describe(inspection: Inspection) -> str:
     """The report as text, the lines for the config last."""
-    files, stored, report = inspection.files, inspection.stored, inspection.report
-    present = stored > 0
-    covered = present.float().mean((1, 2))
+    files, stored, report, covered = inspection.files, inspection.stored, inspection.report, inspection.covered
     lines = [
         ("files", f"{len(files)} of {files.cameras.width}x{files.cameras.height} in {files.depths[0].parent}"),
         ("poses", str(files.dataset.source)),
         ("box", f"{_corner(inspection.box.lower)} to {_corner(inspection.box.upper)}, {inspection.box_source}"),
         ("coverage", f"{covered.mean():.1%} of pixels have depth ({covered.min():.1%} to {covered.max():.1%} a frame)"),
     ]
-    if present.any():
-        values = stored[present]
-        lines += [("stored", f"{values.min():.6g} to {values.max():.6g}, 0 elsewhere"), ("", _percentiles(values))]
+    if stored.count:
+        lines += [("stored", f"{stored.least:.6g} to {stored.most:.6g}, 0 elsewhere"), ("", _percentiles(stored))]
     lines.append(("kind", report.kind.value if report.kind else "unclear"))
     lines += [("", sentence) for sentence in report.evidence]
     if inspection.configured is not None and not inspection.is_clear:
@@ -115,15 +184,13 @@ def describe(inspection: Inspection) -> str:
 
 
 def _distance_lines(inspection: Inspection) -> list[tuple[str, str]]:
-    distance, cameras = inspection.distance, inspection.files.cameras
-    known = distance > 0
-    share = known.sum() / (inspection.stored > 0).sum().clamp(min=1)
-    points = _points(inspection)
+    distance, cameras, points = inspection.distance, inspection.files.cameras, inspection.points
+    share = distance.count / max(1, inspection.stored.count)
     lines = [("distance", f"known in {share:.1%} of the pixels with depth, world units along the ray")]
     if len(points) == 0:
         return lines
     inside = inspection.box.contains(points).float().mean()
-    lines += [("", _percentiles(distance[known])), ("", f"{inside:.1%} of the back-projected points are in the box")]
+    lines += [("", _percentiles(distance)), ("", f"{inside:.1%} of the back-projected points are in the box")]
     if not inspection.differences:
         return [*lines, ("agreement", "not measured: no frame sees the points of a neighbouring one")]
     medians = {pair: d.abs().median().item() for pair, d in inspection.differences.items()}
@@ -148,8 +215,8 @@ def _for_the_config(inspection: Inspection) -> str:
     names = ", ".join(kind.value for kind in DepthKind)
     lines = ["teacher:"]
     lines += [f"  depth_kind: {kind.value}"] if kind else [f"  depth_kind: none  # or, if you know it: {names}"]
-    points = _points(inspection) if inspection.distance is not None and "no PLY" in inspection.box_source else []
-    if len(points):
+    points = inspection.points
+    if len(points) and "no PLY" in inspection.box_source:
         # A few points lie astray; the margin keeps what the percentiles cut off.
         low, high = (np.percentile(points.numpy(), q, axis=0) for q in (0.5, 99.5))
         margin = 0.05 * (high - low).max()
@@ -157,18 +224,8 @@ def _for_the_config(inspection: Inspection) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _points(inspection: Inspection, limit: int = 200_000) -> Tensor:
-    """(M, 3) about ``limit`` back-projected world points, spread over all frames."""
-    known = inspection.distance > 0
-    every = max(1, int(known.sum()) // limit)
-    cameras = inspection.files.cameras
-    frames = zip(inspection.distance, known, strict=True)
-    return torch.cat([back_project(d, valid, cameras, i)[::every] for i, (d, valid) in enumerate(frames)])
-
-
-def _percentiles(values: Tensor) -> str:
-    sample = values[:: max(1, len(values) // 1_000_000)].numpy()
-    figures = np.percentile(sample, _PERCENTILES)
+def _percentiles(sample: Sample) -> str:
+    figures = np.percentile(sample.values.numpy(), _PERCENTILES)
     return "percentiles  " + "  ".join(f"{q}%: {v:.4g}" for q, v in zip(_PERCENTILES, figures, strict=True))
 
 
@@ -184,14 +241,13 @@ def histogram(inspection: Inspection) -> Figure:
     """Stored values; distance against the box; differences between neighbouring frames."""
     figure = Figure(figsize=(14, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    left.hist(inspection.stored[inspection.stored > 0].numpy(), bins=120, log=True, color="tab:gray")
+    _hist(left, inspection.stored, color="tab:gray")
     left.set(title="depth as stored (0 left out)", xlabel="value", ylabel="pixels")
     if inspection.distance is not None:
-        known = inspection.distance[inspection.distance > 0]
-        box_range = _box_range(inspection)
+        known, box_range = inspection.distance.values, _box_range(inspection)
         low, high = (_quantile(known, percent) for percent in (0.1, 99.9)) if len(known) else box_range
         shown = (min(low, box_range[0]), max(high, box_range[1]))
-        middle.hist(known.numpy(), bins=120, range=shown, log=True, color="tab:blue")
+        _hist(middle, inspection.distance, range=shown, color="tab:blue")
         for edge in box_range:
             middle.axvline(edge, color="tab:red", linestyle="--")
         title = f"distance, read as {inspection.kind.value} (red: the box)"
@@ -207,6 +263,12 @@ def histogram(inspection: Inspection) -> Figure:
     return figure
 
 
+def _hist(axes: Axes, sample: Sample, **options: object) -> None:
+    """How many pixels of all frames have which value."""
+    weights = np.full(len(sample.values), float(sample.every))
+    axes.hist(sample.values.numpy(), bins=120, weights=weights, log=True, **options)
+
+
 def _box_range(inspection: Inspection) -> tuple[float, float]:
     """Nearest and farthest distance at which a ray of the first frame is in the box."""
     near, far = intersect_box(*image_rays(inspection.files.cameras, 0), inspection.box, 0.0, torch.inf)
@@ -216,18 +278,17 @@ def _box_range(inspection: Inspection) -> tuple[float, float]:
 
 def depth_maps(inspection: Inspection) -> Figure:
     """Render, stored depth and distance of a few frames."""
-    count = min(_SHOWN_FRAMES, len(inspection.files))
-    shown = [round(i) for i in np.linspace(0, len(inspection.files) - 1, count)]
-    figure = Figure(figsize=(12, 3.6 * count), layout="constrained")
-    for row, i in zip(figure.subplots(count, 3, squeeze=False), shown, strict=True):
+    shown = inspection.shown
+    figure = Figure(figsize=(12, 3.6 * len(shown)), layout="constrained")
+    for row, (i, (stored, distance)) in zip(figure.subplots(len(shown), 3, squeeze=False), shown.items(), strict=True):
         picture, _ = inspection.files.load(i)
         row[0].imshow(picture)
         row[0].set_title(inspection.files.dataset.names[i], parse_math=False)  # a file's name may hold dollars
-        _map(row[1], inspection.stored[i], "depth as stored")
-        if inspection.distance is None:
+        _map(row[1], stored, "depth as stored")
+        if distance is None:
             _blank(row[2], "distance: the kind is unclear")
         else:
-            _map(row[2], inspection.distance[i], f"distance, world units; read as {inspection.kind.value}")
+            _map(row[2], distance, f"distance, world units; read as {inspection.kind.value}")
         for axes in row:
             axes.set_axis_off()
     return figure
