@@ -52,6 +52,10 @@ class Gaussians:
         """Those Gaussians, in that order: by a (N,) bool mask, indices or a slice."""
         return Gaussians(*(getattr(self, field.name)[index] for field in fields(self)))
 
+    def colourless(self) -> Gaussians:
+        """The same, of which nobody asks for colours that depend on the direction: choosing some copies little."""
+        return replace(self, sh=self.sh[:, :1])
+
     def scaled(self, factor: float) -> Gaussians:
         """The same in a world that is so many times as large about its origin."""
         return replace(self, means=self.means * factor, log_scales=self.log_scales + math.log(factor))

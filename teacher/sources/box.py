@@ -73,7 +73,7 @@ def box_of_gaussians(gaussians: Gaussians) -> SceneBox:
     if opacities[solid].sum() < opacities[kept].sum() / 2:
         solid = kept & (opacities >= VISIBLE_ALPHA)
     means = gaussians.means[solid]
-    reach = 2 * gaussians.covariances()[solid].diagonal(dim1=1, dim2=2).sqrt()
+    reach = 2 * gaussians.covariances().diagonal(dim1=1, dim2=2)[solid].sqrt()
     if not len(means):
         means, reach = gaussians.means, torch.zeros_like(gaussians.means)
     # kthvalue, not quantile: that refuses more than 16 million values.
@@ -102,7 +102,7 @@ class Strays(NamedTuple):
 def find_strays(gaussians: Gaussians, box: SceneBox) -> Strays | None:
     """The Gaussians that widen the scene's box to a multiple of what nearly all of the opacity takes; None: none do."""
     width = max(box.extent)
-    kept = (~gaussians.outliers()).nonzero()[:, 0]  # numbers, not a copy of millions with all their colours
+    kept = (~gaussians.outliers()).nonzero()[:, 0]  # numbers, not a copy of millions
     if not len(kept):
         return None
     some = gaussians[kept[:: max(1, len(kept) // _SAMPLE)]]
@@ -114,7 +114,7 @@ def find_strays(gaussians: Gaussians, box: SceneBox) -> Strays | None:
         return None
     # What is as far out as the core is wide is still of the scene: a thin part that sticks out, or its ground.
     near = ((gaussians.means[kept] - (lower + upper) / 2).abs() <= core).all(dim=1)
-    core_box = box_of_gaussians(gaussians[kept[near]])
+    core_box = box_of_gaussians(gaussians.colourless()[kept[near]])
     visible = gaussians.means[gaussians.opacities > _LEAST_OPACITY]
     return Strays(int((~core_box.contains(visible)).sum()), width, core_box)
 
@@ -176,7 +176,7 @@ def focused_box(gaussians: Gaussians, cameras: Cameras) -> tuple[SceneBox, str]:
     inside, opacities = region.contains(gaussians.means), gaussians.opacities
     if not (inside & (opacities > _LEAST_OPACITY)).any():
         return region, "what the cameras look at, where teacher.ply has nothing"
-    around, share = box_of_gaussians(gaussians[inside]), opacities[inside].sum() / opacities.sum()
+    around, share = box_of_gaussians(gaussians.colourless()[inside]), opacities[inside].sum() / opacities.sum()
     lower, upper = (torch.tensor([getattr(around, corner), getattr(region, corner)]) for corner in ("lower", "upper"))
     box = SceneBox(tuple(lower.amax(0).tolist()), tuple(upper.amin(0).tolist()))
     return box, f"around the Gaussians that the cameras look at, {share:.0%} of the opacity of teacher.ply"

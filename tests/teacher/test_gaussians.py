@@ -56,6 +56,13 @@ def test_a_scaled_scene_is_larger_by_the_factor():
     torch.testing.assert_close(larger.scales[:, 0], torch.tensor([1.5, 12.0]))
 
 
+def test_without_directions_colours_are_neither_copied_nor_chosen():
+    gaussians = make_gaussians()
+    colourless = gaussians.colourless()
+    assert all(getattr(colourless, name).data_ptr() == value.data_ptr() for name, value in vars(gaussians).items())
+    assert colourless[torch.tensor([3, 1])].sh.shape == (2, 1, 3)
+
+
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"rotations: found shape \(2, 3\), expected \(2, 4\)"):
         Gaussians(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2), torch.zeros(2, 1, 3))
