@@ -100,6 +100,16 @@ class Drawing:
         """(H, W, C) at the cameras' size, of what ``fine`` cameras show, by area."""
         return area_means(planes, self.multiple(cameras.width))
 
+    def finer(self, width: int, scale: int) -> Drawing | None:
+        """For views ``scale`` times as wide as those of ``width``: drawn as these are now, or more finely, and not
+        thinner for it; None: these are not drawn as finely.
+        """
+        multiple = self.multiple(width)
+        if multiple < scale:
+            return None
+        fitted = self.fitted_width or (multiple * width if multiple % scale else None)
+        return replace(self, fitted_width=fitted, supersample=self.supersample and ceil(multiple / scale))
+
     def dilation(self, width: int) -> float:
         """What is added to the 2D covariances of a picture drawn that wide, px^2 of its own."""
         return DILATION * (width / (self.fitted_width or width)) ** 2

@@ -131,7 +131,8 @@ def compress(
     model = restore_model(config, state, source, device)
     settings = config.compact, config.loss.rate, config.kernels
     wanted.check_room(RoundedWeights(model.student, {}, lambda: state, source, *settings).least_bytes())  # at once
-    teacher = load_teacher(config, drawn_as_trained(config, config_from_text(state["config"], source)))
+    drawn_as = drawn_as_trained(config, config_from_text(state["config"], source))
+    teacher = load_teacher(config, drawn_as, finer=model.settings.supersample)
     measure = _psnr_of(config, teacher, model, device)
     before = measure()
     sampler = make_sampler(config, teacher, model, device)

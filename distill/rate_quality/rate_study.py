@@ -108,13 +108,13 @@ class RateStudy:
         self.device = choose_device(config)
         # Before anything is read: a file that changes while the study is under way is another's the next time.
         made_of = [self._made_of(each) for each in plan.students]
-        self.teacher: Teacher = load_teacher(config)
+        # Gaussians are fitted on to pictures as fine as the first student was taught by.
+        scale = supersample_in(load_checkpoint(RunFolder(config, root).latest_checkpoint(), "cpu"))
+        self.teacher: Teacher = load_teacher(config, finer=scale)
         if self.teacher.gaussians is None:
             raise InputError("config", "teacher", "no Gaussians", "some, to compare with", "Set teacher.ply.")
         self.source = source_of(config)
         self.drawing = self.source.drawing(self.teacher.gaussians)  # of all forms, as of the whole
-        # Gaussians are fitted on to pictures as fine as the first student was taught by.
-        scale = supersample_in(load_checkpoint(RunFolder(config, root).latest_checkpoint(), "cpu"))
         taught = finer_teacher(config, self.teacher, scale)
         self.fewer = PrunedTeacher(config, self.source, self.drawing, self.teacher, taught)
         self.fewer.check()

@@ -31,7 +31,7 @@ from scene.frames import spread
 from settings.config import Config
 from settings.errors import InputError
 from settings.words import counted
-from teacher.sources import Teacher, check_assets, load_teacher, source_of
+from teacher.sources import Teacher, check_assets, likely_supersample, load_teacher, source_of
 from teacher.views.rasterized import VIEW_BYTES
 
 _log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def _set_up(config: Config, root: Path, resumed: Resumed | None = None) -> tuple
     device = choose_device(config)
     try:
         with explained_errors(config):
-            teacher = load_teacher(config)
+            teacher = load_teacher(config, finer=likely_supersample(config))
     except InputError as error:
         if not isinstance(error.__cause__, InputError):  # no contradiction behind it
             raise

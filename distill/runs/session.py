@@ -39,7 +39,7 @@ from machine.weights_files import restoring
 from settings.config import Config
 from settings.errors import ExitCode, InputError
 from settings.words import counted
-from teacher.sources import Teacher, check_assets, load_teacher, source_of
+from teacher.sources import Teacher, check_assets, likely_supersample, load_teacher, source_of
 from teacher.sources.box import stray_note
 
 _log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def _begin(
     if resumed is not None:
         check_continues(identity, identity_of_state(resumed.state, resumed.checkpoint), resumed.checkpoint, folder)
     with explained_errors(config):
-        teacher = load_teacher(config)
+        teacher = load_teacher(config, finer=likely_supersample(config))
         check_measurable(teacher.views, config.eval)
         model = make_model(config, teacher, resumed, device)
     check_before_training(config, teacher, model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from teacher.sources.finer_pictures import finer_teacher, supersample_of
+from teacher.sources.finer_pictures import finer_teacher, likely_supersample, supersample_of
 from teacher.sources.registry import check_assets, load_teacher, source_of
 from teacher.sources.source import Source
 from teacher.sources.teacher import Teacher
@@ -14,6 +14,7 @@ __all__ = [
     "check_assets",
     "drawing_of",
     "finer_teacher",
+    "likely_supersample",
     "load_teacher",
     "source_of",
     "supersample_of",

@@ -36,13 +36,15 @@ def check_assets(config: Config) -> None:
     source_of(config).check()
 
 
-def load_teacher(config: Config, drawn_as: Config | None = None) -> Teacher:
+def load_teacher(config: Config, drawn_as: Config | None = None, finer: int = 1) -> Teacher:
     """Reads or makes the teacher: see ``Source.load``.
 
     Args:
         drawn_as: the same at another size, whose views say how the Gaussians are drawn: see ``Drawing.as_for``.
+        finer: how many times as wide pictures ``finer_teacher`` will be asked for: they may come of the same drawings.
     """
     source = source_of(config)
+    source.finer = 1 if config.live else finer  # views of a live teacher are measured on alone
     if drawn_as is not None:
         source.draw_as(source_of(drawn_as))
     return source.load()

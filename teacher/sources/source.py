@@ -50,6 +50,8 @@ class Source(ABC):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.finer = 1
+        """How many times as wide pictures of what is trained on will be asked for, where views are drawn."""
         self._drawing: Drawing | None = None
         self._drawn_as: Source | None = None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from machine.memory import GIB, check_pictures_fit
 from machine.terminal import late_bar
-from scene.cameras import Cameras
+from scene.cameras import Cameras, area_means
 from scene.dataset_pictures import all_count, counted_of, counted_pixels
 from scene.formats.dataset_format import note_once
 from scene.frames import Frames, Size, held_out, holdout_mask
@@ -17,7 +17,16 @@ from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.lazy_pictures import Picture, PictureStore
 from teacher.views.missing_pictures import WITHOUT_TRUTH, frames_with_pictures
 from teacher.views.output_folder import ground_truth_reader, load_ground_truth
-from teacher.views.rasterized import DRAWN_BYTES, VIEW_BYTES, collect_views, render_view
+from teacher.views.rasterized import (
+    DRAWN_BYTES,
+    VIEW_BYTES,
+    CollectedViews,
+    View,
+    collect_views,
+    drawn_planes,
+    render_view,
+    view_of,
+)
 from teacher.views.teacher_views import STORED_SHARE, TRUTH_BYTES, TeacherViews
 
 
@@ -33,6 +42,7 @@ def views_from_gaussians(
     dataset: Frames | None = None,
     ground_truth: bool = True,
     memory_gib: float | None = None,
+    finer: int = 1,
 ) -> TeacherViews:
     """The teacher rasterised here, at the size of the cameras, so alpha and expected distance are exact.
 
@@ -43,6 +53,8 @@ def views_from_gaussians(
         ground_truth: load them, where there are any; a warning says that they are left out where the cameras are
             larger. Frames that have none among others that do are left out, see ``frames_with_pictures``.
         memory_gib: ``data.memory_gib``; views are then drawn when they are asked for. None: all are, once.
+        finer: makes ``TeacherViews.finer``, so many times as wide, of what is drawn; the drawing's multiple is one of
+            it. 1: does not.
 
     Raises:
         InputError: a ground-truth image is unreadable or of another shape; gsplat is chosen and cannot run; the views
@@ -68,7 +80,21 @@ def views_from_gaussians(
     counted = None if dataset is None else counted_pixels(dataset, size)
     truth = None if truths is None else load_ground_truth(truths, size)
     drawn = late_bar(range(len(cameras)), "teacher", unit=" view")
-    fields = collect_views((render_view(renderer, cameras, i) for i in drawn), len(cameras))
+    trained, fine = (~held).nonzero()[:, 0], cameras.finer(finer)
+    fine_views = CollectedViews(len(trained)) if finer > 1 and len(trained) else None
+
+    def views() -> Iterator[View]:
+        multiple = renderer.drawing.multiple(cameras.width)
+        for i in drawn:
+            planes = drawn_planes(renderer, cameras, i)
+            if fine_views is not None and not held[i]:
+                fine_views.add(view_of(area_means(planes, multiple // finer)))
+            yield view_of(renderer.drawing.averaged(planes, cameras))
+
+    fields = collect_views(views(), len(cameras))
+    if fine_views is not None:
+        own = {"cameras": fine[trained], "names": tuple(names[i] for i in trained.tolist()), "holdout": held[trained]}
+        fields["finer"] = TeacherViews(**common | own, **fine_views.planes, ground_truth=None)
     counted = None if counted is None else torch.from_numpy(counted)
     return TeacherViews(**common, **fields, ground_truth=truth, counted=counted)
 

@@ -55,6 +55,9 @@ def join_views(first: TeacherViews, second: TeacherViews, source: str | Path) ->
     planes["coverage"] = planes["alpha"] if is_alpha else joined("coverage")
     is_made = isinstance(first.ground_truth, LazyPlane) and isinstance(second.ground_truth, LazyPlane)
     planes["ground_truth"] = rgba_plane(planes["rgb"], planes["alpha"]) if is_made else joined("ground_truth")
+    finer = first.finer if second.holdout.all() else None
+    if finer is not None:
+        planes["finer"] = replace(finer, names=tuple(f"train_{name}" for name in finer.names))
     return TeacherViews(**common, **planes, background=first.background, counted=_joined_counts(first, second))
 
 

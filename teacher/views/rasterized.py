@@ -41,11 +41,15 @@ def blended_planes(rasterizer: Rasterizer, cameras: Cameras, index: int) -> Tens
 
     They are drawn as the rasterizer's ``Drawing`` says, then averaged by area.
     """
+    return rasterizer.drawing.averaged(drawn_planes(rasterizer, cameras, index), cameras)
+
+
+def drawn_planes(rasterizer: Rasterizer, cameras: Cameras, index: int) -> Tensor:
+    """As ``blended_planes``, before they are averaged: at the size that the rasterizer's ``Drawing`` says."""
     fine = rasterizer.drawing.fine(cameras[index])
     output = rasterizer.render(fine, 0)
     distance = output.z * distance_per_z(fine.to(output.z.device), 0)
-    planes = torch.cat([output.rgb, output.alpha[..., None], distance[..., None]], dim=-1)
-    return rasterizer.drawing.averaged(planes, cameras)
+    return torch.cat([output.rgb, output.alpha[..., None], distance[..., None]], dim=-1)
 
 
 def render_view(rasterizer: Rasterizer, cameras: Cameras, index: int) -> View:
@@ -53,7 +57,11 @@ def render_view(rasterizer: Rasterizer, cameras: Cameras, index: int) -> View:
 
     The tensors are on the rasterizer's device.
     """
-    planes = blended_planes(rasterizer, cameras, index)
+    return view_of(blended_planes(rasterizer, cameras, index))
+
+
+def view_of(planes: Tensor) -> View:
+    """The view that ``blended_planes`` are of, on their device."""
     alpha = planes[..., 3:4]
     straight = planes / alpha.clamp(min=1e-6)
     known = torch.where(alpha[..., 0] >= _FAINT, straight[..., 4], 0.0)
@@ -67,22 +75,46 @@ def collect_views(views: Iterable[View], count: int) -> dict[str, Tensor | None]
     Raises:
         InputError: they are more than the memory can hold.
     """
-    planes: dict[str, Tensor | None] = {}
-    for i, view in enumerate(views):
-        if not planes:
-            kept = {id(plane): plane.nbytes for plane in vars(view).values() if plane is not None}
-            height, width = view.coverage.shape
-            check_pictures_fit((width, height), count, sum(kept.values()) // (width * height), "data.resolution")
-            planes = {
-                name: None if plane is None else torch.empty(count, *plane.shape, dtype=plane.dtype)
-                for name, plane in vars(view).items()
-            }
-            if view.coverage is view.alpha:
-                planes["coverage"] = planes["alpha"]
-        for name, plane in planes.items():
+    collected = CollectedViews(count)
+    for view in views:
+        collected.add(view)
+    return collected.planes
+
+
+class CollectedViews:
+    """Views put in place as they come.
+
+    Attributes:
+        planes: of all ``count`` views by name, those of views to come undefined; empty before the first.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.planes: dict[str, Tensor | None] = {}
+        self._count, self._taken = count, 0
+
+    def add(self, view: View) -> None:
+        """Takes in the next view.
+
+        Raises:
+            InputError: all of them are more than the memory can hold.
+        """
+        if not self.planes:
+            self._make_room(view)
+        for name, plane in self.planes.items():
             if plane is not None:
-                plane[i] = getattr(view, name)
-    return planes
+                plane[self._taken] = getattr(view, name)
+        self._taken += 1
+
+    def _make_room(self, view: View) -> None:
+        kept = {id(plane): plane.nbytes for plane in vars(view).values() if plane is not None}
+        height, width = view.coverage.shape
+        check_pictures_fit((width, height), self._count, sum(kept.values()) // (width * height), "data.resolution")
+        self.planes = {
+            name: None if plane is None else torch.empty(self._count, *plane.shape, dtype=plane.dtype)
+            for name, plane in vars(view).items()
+        }
+        if view.coverage is view.alpha:
+            self.planes["coverage"] = self.planes["alpha"]
 
 
 def _to_uint8(values: Tensor) -> Tensor:

@@ -68,6 +68,8 @@ class TeacherViews:
         silhouettes: whether ``coverage`` tells the scene from what is behind it; photographs are covered all over.
         store: decodes or draws the pictures when they are asked for; the planes are ``LazyPlane`` then. None: all are
             in memory, but for a ground truth that is made of ``rgb`` and ``alpha``.
+        finer: those of the views that are trained on in pictures some times as wide, where they were made of the same
+            drawings and nobody has taken them yet, see ``teacher.sources.finer_teacher``.
     """
 
     cameras: Cameras
@@ -84,6 +86,7 @@ class TeacherViews:
     counted: Tensor | None = None
     silhouettes: bool = True
     store: PictureStore | None = None
+    finer: TeacherViews | None = None
 
     def __len__(self) -> int:
         return len(self.names)

@@ -11,9 +11,9 @@ import torch
 from scene.cells import CellGrid
 from settings.errors import InputError
 from settings.loading import load_config
-from teacher.rasterizer import Drawing
-from teacher.sources import finer_teacher, load_teacher, supersample_of, teacher_sight
-from tests.toy_scene import FRAMES, SIZE, write_toy_scene
+from teacher.rasterizer import Drawing, Rasterizer
+from teacher.sources import finer_teacher, likely_supersample, load_teacher, supersample_of, teacher_sight
+from tests.toy_scene import FRAMES, SIZE, add_training_split, write_toy_scene
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +135,56 @@ def test_auto_is_1_where_finer_pictures_do_not_fit_into_half_of_what_is_free(toy
         assert supersample_of(config, teacher) == expected and (teacher.finer is not None) == (expected == 2)
     tried = teacher.finer
     assert finer_teacher(config, teacher, 2) is tried and teacher.finer is None  # not held twice
+
+
+def drawn_of(monkeypatch) -> list[int]:
+    """The widths of the pictures that are drawn from now on."""
+    render, widths = Rasterizer.render, []
+
+    def watched(self, cameras, index, channels=None):
+        widths.append(cameras.width)
+        return render(self, cameras, index, channels)
+
+    monkeypatch.setattr(Rasterizer, "render", watched)
+    return widths
+
+
+@pytest.mark.parametrize("multiple", [2, 4, 3])
+@pytest.mark.parametrize("split", [False, True])
+def test_one_drawing_gives_a_view_and_its_finer_picture_where_both_are_drawn_at_one_size(
+    toy, tmp_path, monkeypatch, multiple, split
+) -> None:
+    path = write_toy_scene(tmp_path) if split else toy
+    overrides = [HALF, "teacher.kind=gaussians", f"teacher.supersample={multiple}", "data.holdout_every=4"]
+    trained = FRAMES - 5
+    if split:
+        add_training_split(tmp_path, trained)
+        overrides.append("data.train_transforms=data/transforms_train.json")
+    # Nothing to try widths by.
+    config = load_config(path, [*overrides, "data.ground_truth=false", "teacher.outputs=null"], path.parent)
+    apart = finer_teacher(config, load_teacher(config), 2).views
+    widths = drawn_of(monkeypatch)
+    teacher = load_teacher(config, finer=2)
+    together = finer_teacher(config, teacher, 2).views
+    extra = trained if multiple == 3 else 0
+    assert len(widths) == len(teacher.views) + extra and teacher.views.finer is None
+    assert together.names == apart.names and together.cameras.same_as(apart.cameras)
+    assert len(together) == trained and not together.holdout.any()
+    for name in ("rgb", "alpha", "coverage", "distance"):
+        assert torch.equal(getattr(together, name), getattr(apart, name))
+
+
+def test_finer_pictures_are_not_drawn_beside_others_where_half_of_what_is_free_does_not_hold_them(
+    toy, monkeypatch
+) -> None:
+    overrides = [HALF, "teacher.kind=gaussians", "teacher.supersample=2", "data.ground_truth=false"]
+    config = load_config(toy, overrides, toy.parent)
+    for available, expected in ((1.9 * FRAMES * SIZE**2 * 20, 1), (2.1 * FRAMES * SIZE**2 * 20, 2)):
+        monkeypatch.setattr("machine.memory.available_bytes", lambda available=available: available)
+        teacher = load_teacher(config, finer=likely_supersample(config))
+        assert (teacher.views.finer is not None) == (expected == 2)
+        monkeypatch.setattr("machine.memory.available_bytes", lambda available=available: available / 2)
+        assert supersample_of(config, teacher) == expected  # though they have taken some of it by now
 
 
 def test_gaussians_that_are_not_drawn_as_finely_are_refused(toy) -> None:
