@@ -30,6 +30,15 @@ def test_derived_quantities():
     torch.testing.assert_close(x_axis, torch.tensor([0.0, 1.0, 0.0]))
 
 
+def test_half_axes_are_the_same_however_many_are_looked_at_together(monkeypatch):
+    gaussians = make_gaussians(count=5)
+    expected = rotation_matrices(gaussians.rotations) * gaussians.scales[:, None, :]
+    for rows in (2, 5, 8):
+        monkeypatch.setattr("teacher.gaussians._ROWS", rows)
+        torch.testing.assert_close(gaussians.half_axes(), expected)
+    assert gaussians[:0].half_axes().shape == (0, 3, 3)
+
+
 def at(places, scales):
     count = len(places)
     means = torch.zeros(count, 3)
