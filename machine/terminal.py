@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -11,6 +14,7 @@ from tqdm import tqdm
 T = TypeVar("T")
 _LIVE, _KEPT = 0.5, 30.0
 _LATE = 3.0  # seconds
+_log = logging.getLogger(__name__)
 
 
 def redraw_seconds() -> float:
@@ -37,3 +41,17 @@ def progress_bar(
 def late_bar(items: Iterable[T], desc: str, total: float | None = None, unit: str = "it") -> tqdm[T]:
     """The bar of what is over in a moment where a scene is small: it appears after three seconds, and does not stay."""
     return progress_bar(items, desc, total, unit=unit, delay=_LATE, leave=False)
+
+
+@contextmanager
+def late_word(text: str) -> Iterator[None]:
+    """While it runs work of unknown length that is over in a moment where a scene is small: the log says what is done
+    if it is not over after three seconds.
+    """
+    timer = threading.Timer(_LATE, _log.info, args=("%s", text))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

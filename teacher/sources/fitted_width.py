@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from machine.devices import choose_device
+from machine.terminal import late_word
 from scene.cameras import Cameras
 from scene.formats import load_frames
 from scene.frames import Frames, chosen_frames, spread, working_size
@@ -74,7 +75,8 @@ def _find_size(config: Config, gaussians: Gaussians) -> Drawing:
     trial = _trial(config, gaussians, dataset, tried)
     if trial is None:
         return _untried(teacher.supersample, said, native, width)
-    known = _judged(trial, said, native, told=teacher.fitted_width is not None)
+    with late_word("finding out at which width the Gaussians were fitted"):
+        known = _judged(trial, said, native, told=teacher.fitted_width is not None)
     if known is None:
         return _untried(teacher.supersample, said, native, width)
     drawing, automatic = Drawing(known.width, teacher.supersample), Drawing(known.width)

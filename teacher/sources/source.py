@@ -12,6 +12,7 @@ from typing import ClassVar
 from machine.devices import choose_device
 from machine.fingerprints import files_digest
 from machine.memory import GIB
+from machine.terminal import late_word
 from scene.cameras import Cameras
 from scene.formats import camera_files, load_frames, other_split, split_beside
 from scene.formats.colmap_model import SparsePoints
@@ -173,7 +174,8 @@ class Source(ABC):
             InputError: the file is missing or damaged.
         """
         scale = self.config.teacher.scale
-        gaussians = read_gaussians(path, self.config.data.offset)
+        with late_word(f"reading {path}"):
+            gaussians = read_gaussians(path, self.config.data.offset)
         return gaussians if scale == 1 else gaussians.scaled(scale)
 
     def drawing(self, gaussians: Gaussians) -> Drawing:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from machine.terminal import late_word
 from scene.cameras import Cameras
 from scene.formats import load_frames, split_beside
 from scene.formats.colmap_model import SparsePoints
@@ -115,7 +116,8 @@ class OrbitedGaussians(RasterizedGaussians):
         if self._orbit is None:
             config = self.config
             teacher, width = config.teacher, config.data.resolution
-            self._orbit = orbit_of_gaussians(gaussians, teacher.orbit, teacher.frames, width, config.seed)
+            with late_word(f"finding cameras for {len(gaussians):,} Gaussians"):
+                self._orbit = orbit_of_gaussians(gaussians, teacher.orbit, teacher.frames, width, config.seed)
             _log.info("cameras found from the Gaussians: %s", self._orbit.words)
         return named_orbit(self._orbit.cameras, self.config.teacher.ply)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
+import threading
+from contextlib import contextmanager
 
 import pytest
 
-from machine.terminal import redraw_seconds
-from settings.loading import REPO_ROOT
-from tests.toy_scene import write_toy_scene
+from machine.terminal import late_word, redraw_seconds
+from settings.loading import REPO_ROOT, load_config
+from teacher.sources import source_of
+from tests.toy_scene import SIZE, write_toy_scene
 from tests.toy_training import trainer_of
 
 
@@ -46,6 +50,39 @@ def test_what_a_run_of_many_pictures_waits_for_before_its_first_step_is_shown(
     monkeypatch.setattr("machine.terminal._LATE", 0.0)
     trainer_of(config, *overrides)
     assert {line.partition(":")[0] for line in capsys.readouterr().err.split("\r") if line.strip()} == bars
+
+
+def test_work_that_takes_long_is_named_while_it_is_done_and_other_work_is_not(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    said = threading.Event()
+    monkeypatch.setattr("machine.terminal._log.info", lambda *words: said.set())
+    with late_word("looking for cameras"):
+        assert not said.is_set()
+    monkeypatch.setattr("machine.terminal._LATE", 0.0)
+    with late_word("looking for cameras"):
+        assert said.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["teacher.kind=gaussians", "teacher.outputs=null"], ["reading ", "finding out at which width"]),
+        (["teacher.kind=gaussians", "teacher.outputs=null", "data.transforms=null"], ["reading ", "finding cameras"]),
+    ],
+)
+def test_what_millions_of_gaussians_take_before_their_first_view_is_named(tmp_path, monkeypatch, overrides, words):
+    texts = []
+
+    @contextmanager
+    def kept(text):
+        texts.append(text)
+        yield
+
+    for module in ("source", "source_kinds", "fitted_width"):
+        monkeypatch.setattr(f"teacher.sources.{module}.late_word", kept)
+    path = write_toy_scene(tmp_path)
+    source_of(load_config(path, [*overrides, f"data.resolution={SIZE}", "teacher.frames=4"], path.parent)).load()
+    assert len(texts) == len(words) and all(map(str.startswith, texts, words))
 
 
 def test_no_other_bar_is_made_than_those_that_a_log_gets_few_drawings_of():
