@@ -24,6 +24,7 @@ from kernels.threads import available_threads, one_torch_thread
 from machine.files import cache_dir, write_atomically
 from machine.fingerprints import cache_key
 from machine.memory import MIB
+from machine.terminal import late_bar
 from scene.cameras import Cameras
 from scene.formats.dataset_format import note_once
 from scene.formats.picture_sizes import canvas
@@ -162,7 +163,12 @@ def straightened(
         start = time.perf_counter()
         # Pictures are many: torch's own threads would only get in each other's way.
         with one_torch_thread(), ThreadPoolExecutor(available_threads()) as pool:
-            list(pool.map(lambda kept: _make(kept, *missing[kept], not as_stored), missing))
+            made_ones = pool.map(lambda kept: _make(kept, *missing[kept], not as_stored), missing)
+            try:
+                for _ in late_bar(made_ones, "undistorting", len(missing), " picture"):
+                    pass
+            finally:
+                made_ones.close()  # where a signal ends it, the rest is not made
         _, lens, frame = next(iter(missing.values()))
         of = "the first one's lens: " if len({lens.distortion for _, lens, _ in missing.values()}) > 1 else ""
         size = sizes[next(index for index, other in enumerate(frames) if other is frame)]

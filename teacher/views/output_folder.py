@@ -286,16 +286,19 @@ def parallel_map(load: Callable[[int], T], count: int) -> Iterator[T]:
     """``load(0), ..., load(count - 1)`` in order, by a thread for each CPU, working only a few items ahead.
 
     ``load`` should leave torch alone, and its caller be under ``one_torch_thread``. The first exception in order is
-    raised.
+    raised. What has not begun when that, or a signal, ends it, is given up.
     """
     threads = available_threads()
     with ThreadPoolExecutor(threads) as pool:
         ahead = deque(pool.submit(load, i) for i in range(min(4 * threads, count)))
-        for i in range(len(ahead), count + len(ahead)):
-            done = ahead.popleft().result()
-            if i < count:
-                ahead.append(pool.submit(load, i))
-            yield done
+        try:
+            for i in range(len(ahead), count + len(ahead)):
+                done = ahead.popleft().result()
+                if i < count:
+                    ahead.append(pool.submit(load, i))
+                yield done
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def shrink_rgba(picture: np.ndarray, size: Size) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Which files are a teacher's outputs and ground truth, and what is said of those that are missing or damaged."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ import torch
 from scene.formats.transforms_json import write_transforms
 from scene.images import write_image
 from settings.errors import InputError
-from teacher.views.output_folder import numbered_files
+from teacher.views import output_folder
+from teacher.views.output_folder import numbered_files, parallel_map
 from teacher.views.teacher_views import views_from_outputs
 from tests.teacher.toy_outputs import BOX, FRAMES, HEIGHT, WHITE, WIDTH, load, ring
 
@@ -22,6 +25,28 @@ def test_frames_slice_picks_renders_and_poses_alike(teacher):
     for bad in ("5:", "2:1", "x", "::0", "1"):
         with pytest.raises(InputError, match="data.frames: found"):
             load(teacher, frames=bad)
+
+
+def test_of_files_read_ahead_those_that_nobody_waits_for_any_more_are_not_begun(monkeypatch):
+    begun, given_up = [], threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            given_up.set()
+            super().shutdown(wait=wait)
+
+    def load(index):
+        begun.append(index)
+        assert index == 0 or given_up.wait(60)
+        return index
+
+    monkeypatch.setattr(output_folder, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(output_folder, "available_threads", lambda: 2)
+    loaded = parallel_map(load, 100)
+    assert next(loaded) == 0
+    loaded.close()
+    assert len(begun) <= 3
 
 
 def test_ground_truth_of_which_some_has_alpha_is_a_warning_that_counts_it(teacher, caplog):
