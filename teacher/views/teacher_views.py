@@ -257,7 +257,7 @@ def views_from_images(
     def photograph(i: int, coverage: Tensor) -> View:
         return photograph_view(read(i), coverage, distance(i))
 
-    def shows_silhouettes(rgb: Tensor | LazyPlane) -> bool:
+    def shows_silhouettes(rgb: LazyPlane) -> bool:
         return has_alpha or has_silhouettes(rgb, background, dataset)
 
     if data is not None and data.memory_gib is not None:
@@ -266,7 +266,7 @@ def views_from_images(
     else:
         needed = _IMAGE_BYTES + (4 if has_depth else 0)
         check_pictures_fit(size, len(paths), needed, "data.resolution", more="or set data.memory_gib")
-        fields = _images_in_memory(view, shows_silhouettes, dataset, size)
+        fields = _images_in_memory(view, photograph, shows_silhouettes, dataset, size)
     return TeacherViews(
         cameras=dataset.cameras.resized(*size),
         names=dataset.names,
@@ -277,16 +277,26 @@ def views_from_images(
 
 
 def _images_in_memory(
-    view: Callable[[int], View], shows_silhouettes: Callable[[Tensor], bool], dataset: Frames, size: Size
+    view: Callable[[int], View],
+    photograph: Callable[[int, Tensor], View],
+    shows_silhouettes: Callable[[LazyPlane], bool],
+    dataset: Frames,
+    size: Size,
 ) -> dict[str, Any]:
     """Fields of ``TeacherViews`` that hold all images."""
-    pictures = late_bar(parallel_map(view, len(dataset)), "pictures", len(dataset), " picture")
+    # A few tell, and looking for silhouettes in thousands of photographs takes longer than decoding them.
+    silhouettes = shows_silhouettes(LazyPlane(lambda i: view(i).rgb, (len(dataset), size[1], size[0], 3)))
+    covered = _all_covered(size)
+    load = view if silhouettes else lambda i: photograph(i, covered)
+    pictures = late_bar(parallel_map(load, len(dataset)), "pictures", len(dataset), " picture")
     fields = collect_views(pictures, len(dataset))
-    silhouettes = shows_silhouettes(fields["rgb"])
-    if not silhouettes:
-        fields["coverage"].fill_(255)
     truth = rgba_plane(fields["rgb"], fields["alpha"])
     return {**_with_counted(fields, dataset, size), "ground_truth": truth, "silhouettes": silhouettes}
+
+
+def _all_covered(size: Size) -> Tensor:
+    """(H, W) uint8 coverage of a photograph."""
+    return torch.full((1, 1), 255, dtype=torch.uint8).expand(size[1], size[0])
 
 
 def _images_a_part_at_a_time(
@@ -302,7 +312,7 @@ def _images_a_part_at_a_time(
     fields = store.planes()
     silhouettes = shows_silhouettes(fields["rgb"])
     if not silhouettes:
-        covered = torch.full((1, 1), 255, dtype=torch.uint8).expand(size[1], size[0])
+        covered = _all_covered(size)
         store = _picture_store(lambda i: photograph(i, covered), dataset, size, budget)
         fields = {**store.planes(), "coverage": covered.expand(len(dataset), -1, -1)}
     return {**fields, "silhouettes": silhouettes, "store": store}

@@ -13,8 +13,10 @@ from scene.images import resize_rgba, write_image
 from scene.rays import SceneBox
 from settings.errors import InputError
 from teacher.depth import DepthKind
+from teacher.views import teacher_views
 from teacher.views.gaussian_views import views_from_gaussians
 from teacher.views.joined_views import join_views
+from teacher.views.photographs import picture_view
 from teacher.views.teacher_views import views_from_images
 from tests.teacher.toy_outputs import FRAMES, HEIGHT, WHITE, WIDTH, load, ring, two_blobs
 
@@ -125,6 +127,21 @@ def test_images_are_in_memory_once_though_they_are_ground_truth_too(tmp_path, ch
         pictures = [plane for plane in planes.values() if plane.ndim > 1]
         assert sum(plane.nbytes for plane in pictures) == len(views) * 4 * 6 * (3 + 1)
         assert views.ground_truth[-1].unique().tolist() == ([7, 255] if channels == 3 else [7])
+
+
+def test_silhouettes_are_looked_for_in_a_few_photographs_alone(tmp_path, monkeypatch):
+    names = [f"p_{i}" for i in range(40)]
+    write_transforms(tmp_path / "t.json", ring(40, 12, 8), names)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 12, 3), dtype=np.uint8)
+    for name, image in zip(names, pixels, strict=True):
+        write_image(tmp_path / f"{name}.png", image)
+    looked_at = []
+    monkeypatch.setattr(
+        teacher_views, "picture_view", lambda *of, **more: looked_at.append(0) or picture_view(*of, **more)
+    )
+    views = views_from_images(tmp_path / "t.json", width=None, background=WHITE, holdout_every=0)
+    assert not views.silhouettes and 0 < len(looked_at) <= 16
+    assert np.array_equal(views.rgb, pixels) and views.coverage.unique().tolist() == [255]
 
 
 def test_images_of_which_some_have_alpha_are_counted(tmp_path):
