@@ -7,7 +7,6 @@ seal is the archive's comment, the SHA-256 of every byte before it; any program 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import pickle
 import struct
@@ -39,14 +38,55 @@ def write_weights(path: Path, state: dict[str, Any]) -> None:
     Raises:
         OSError: it cannot be written; what was there before still is.
     """
-    with atomic_path(path) as temporary:
-        buffer = io.BytesIO()  # torch, writing to a full disk itself, complains of something else
-        torch.save(state, buffer)
-        buffer.seek(-len(_LENGTH), os.SEEK_END)
-        buffer.write(_LENGTH + _MARK)
-        with open(temporary, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        sealed = _SealedFile(file)
+        torch.save(state, sealed)
+        sealed.close()
+
+
+class _SealedFile:
+    """A file that ``torch.save`` writes to, closed with a seal; no byte of it is in memory twice.
+
+    torch complains of something else where a disk is full: the error is kept, and raised when the file is closed.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._sha, self._last = file, hashlib.sha256(), b""
+        self._error: OSError | None = None
+
+    def write(self, part: bytes | memoryview) -> int:
+        """Takes a part of the archive, whose last bytes, the length of its comment, will be others."""
+        most = memoryview(part)
+        if len(most) < len(_LENGTH):
+            most = memoryview(self._last + bytes(part))
+        else:
+            self._put(self._last)
+        self._put(most[: -len(_LENGTH)])
+        self._last = bytes(most[-len(_LENGTH) :])
+        return len(part)
+
+    def flush(self) -> None:
+        """For ``torch.save``: there is nothing to do before the end."""
+
+    def close(self) -> None:
+        """Adds the seal.
+
+        Raises:
+            OSError: something could not be written.
+        """
+        self._put(_LENGTH + _MARK)
+        self._put(self._sha.hexdigest().encode())
+        if self._error is not None:
+            raise self._error
+
+    def _put(self, part: bytes | memoryview) -> None:
+        if self._error is not None:
+            return
+        try:
+            self._file.write(part)
+            self._sha.update(part)
+        except OSError as error:
+            self._error = error
 
 
 def read_weights(path: Path, field: str, expected: str, device: torch.device | str = "cpu") -> dict[str, Any]:
