@@ -16,6 +16,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's packages, whatever is installed
@@ -39,6 +40,7 @@ from machine.folder_lock import locked
 from machine.memory import MIB, children_cost
 from machine.run_folder import CITY_MANIFEST, RunFolder
 from settings.errors import ExitCode
+from teacher.sources import load_teacher
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -104,13 +106,14 @@ def _work(chosen: argparse.Namespace) -> int:
             print(f"the runs took {seconds:,.0f} s of processor time, and at most {most / MIB:,.0f} MiB of memory each")
         if any(block.status != "done" and not block.students for block in manifest.blocks):
             return status
+        whole = cache(lambda: load_teacher(config))  # drawing all of its views may take hours
         if config.city.joint_steps:
-            tuned = fine_tune(manifest, config, JointOptions(config.city.joint_steps))
+            tuned = fine_tune(manifest, config, JointOptions(config.city.joint_steps), whole)
             manifest = write_manifest(folder, tuned)
         if config.city.coarser:
             manifest = write_manifest(folder, add_coarser(manifest, config, config.city.coarser))
         if any(block.holdout_cameras for block in manifest.blocks):
-            print(evaluate(manifest, config).text())
+            print(evaluate(manifest, config, whole=whole).text())
         print(f"look     python tools/render_city.py {drawing_options(manifest)}")
     return status
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from scene.images import psnr_from_mse, to_uint8
 from scene.rays import SceneBox, image_rays
 from settings.config import Config
 from settings.words import counted
-from teacher.sources import load_teacher
+from teacher.sources import Teacher, load_teacher
 
 COLUMNS = ("frame", "name", "psnr", "psnr_band", "psnr_rest", "band_pixels", "rest_pixels")
 FILE = "evaluation.csv"
@@ -65,17 +65,20 @@ class CityFigures:
         return f"city: {self.psnr:.2f} dB on {counted(self.frames, 'held-out frame')}; {seams}"
 
 
-def evaluate(manifest: Manifest, config: Config, budget: int | None = None) -> CityFigures:
+def evaluate(
+    manifest: Manifest, config: Config, budget: int | None = None, whole: Callable[[], Teacher] | None = None
+) -> CityFigures:
     """Renders a city's held-out frames by its finest students and compares them with its whole teacher; writes the CSV.
 
     Args:
         config: the city's.
         budget: bytes that rendering may take, see ``StreamedCity``; None: no limit.
+        whole: gives the teacher, where others need that too; None: it is loaded.
 
     Raises:
         InputError: blocks or the teacher are not in order, or no frame is held out.
     """
-    views = load_teacher(config).views
+    views = (load_teacher(config) if whole is None else whole()).views
     held = views.holdout_frames.tolist()
     refuse_no_holdout(len(held))
     background = background_of(views, config)

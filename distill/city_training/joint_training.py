@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from scene.rays import Rays, SceneBox, intersect_box
 from settings.config import Config
 from settings.errors import InputError, TrainingDiverged
 from students.base import Student
-from teacher.sources import load_teacher
+from teacher.sources import Teacher, load_teacher
 
 STATE = "joint_state.pth"
 """Where a fine-tune that was stopped goes on, in the city's folder."""
@@ -77,7 +77,9 @@ class BlockPart:
     device: torch.device
 
 
-def fine_tune(manifest: Manifest, config: Config, options: JointOptions) -> Manifest:
+def fine_tune(
+    manifest: Manifest, config: Config, options: JointOptions, whole: Callable[[], Teacher] | None = None
+) -> Manifest:
     """Trains all blocks of a city together on whole rays of its teacher.
 
     Each block begins at its run's newest checkpoint, and is written to ``joint_020000.pth`` beside its run's folder, by
@@ -87,6 +89,7 @@ def fine_tune(manifest: Manifest, config: Config, options: JointOptions) -> Mani
 
     Args:
         config: the city's.
+        whole: gives its teacher, where others need that too; None: it is loaded.
 
     Returns:
         The manifest with the tuned students in the place of those that they were made of; it is not written.
@@ -104,7 +107,7 @@ def fine_tune(manifest: Manifest, config: Config, options: JointOptions) -> Mani
         check_is_of(block, model, path)
     key = cache_key(RunIdentity(config).settings, [options.steps, options.rays, options.rate], *map(_weights, models))
     parts = [BlockPart(block.box, model, device) for block, model in zip(blocks, models, strict=True)]
-    tuning = _Tuning(manifest, config, options, parts, key)
+    tuning = _Tuning(manifest, config, options, parts, key, whole or (lambda: load_teacher(config)))
     for place, (block, state, path) in enumerate(zip(blocks, states, paths, strict=True)):
         if block.budget_mib is not None:
             tuning.round(place, block, state, path)
@@ -161,9 +164,16 @@ class _Tuning:
     """A fine-tune under way."""
 
     def __init__(
-        self, manifest: Manifest, config: Config, options: JointOptions, parts: Sequence[BlockPart], key: str
+        self,
+        manifest: Manifest,
+        config: Config,
+        options: JointOptions,
+        parts: Sequence[BlockPart],
+        key: str,
+        whole: Callable[[], Teacher],
     ) -> None:
         self.config, self.options, self.parts, self.key = config, options, parts, key
+        self._whole = whole
         self.box = manifest.scene_box
         self.device, self.path, self.step = choose_device(config), manifest.path(STATE), 0
         self.far_field: FarField | None = city_far_field(manifest, config, self.device)
@@ -205,7 +215,7 @@ class _Tuning:
 
     def _sampler(self) -> RaySource:
         """Whole rays of the teacher."""
-        teacher, occupancy, first = load_teacher(self.config), self.config.occupancy, self.parts[0].model
+        teacher, occupancy, first = self._whole(), self.config.occupancy, self.parts[0].model
         # Which rays are drawn follows from the box, its cells, and whether there is a far field.
         cells = occupancy.resolution, first.settings.step, occupancy.threshold, occupancy.decay
         whole = Model(first.student, OccupancyGrid(self.box, *cells), first.settings, far_field=self.far_field)
