@@ -43,6 +43,7 @@ from kernels.optimization.step_control_triton import control
 from kernels.optimization.straight_through import average_moved, straight_through
 from kernels.optimization.updates import TouchedRows, Update
 from kernels.rays import camera_rays_triton
+from kernels.rays.interleaving import interleaved
 from kernels.rays.training_rays_numba import Pixels
 from kernels.rays.training_rays_triton import draw
 from kernels.rendering import fused_render
@@ -192,6 +193,9 @@ def training_rays():
     for known, drawn_of in (((torch.zeros(count), torch.zeros(count, dtype=HALF)), pool), ((None, None), None)):
         pixels = Pixels(torch.zeros(frames, 4, 4), intrinsics, (7, 5), *image, *known, drawn_of)
         draw(chosen, torch.zeros(300, 3), pixels, *box)
+    ones, shared = torch.ones(300), torch.ones(3).expand(300, 3)
+    lists = [torch.ones(300, 3), shared, ones, ones, None], [torch.ones(75, 3), shared[:75], ones[:75], None, ones[:75]]
+    interleaved(*lists, (300, 75), (0.0, 0.0, 0.0, 0.0, torch.inf), implementation="triton")
 
 
 def pictures():

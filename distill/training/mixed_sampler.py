@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from distill.losses.pictures import RayBatch
 from distill.training.ray_source import RaySource
+from kernels.rays.interleaving import interleaved
 from scene.rays import Rays
+
+_OF_RAYS = ("origins", "directions", "near", "far")
+_OF_BATCHES = ("rgb", "background", "coverage", "distance", "reach")
+_UNKNOWN = {"reach": torch.inf}  # of a column that one of the two has; others are 0
 
 
 class MixedRaySampler(RaySource):
@@ -23,10 +27,11 @@ class MixedRaySampler(RaySource):
         teacher: gives rays with all that it knows.
         images: gives the others.
         weight: rays of images for each of the teacher's.
+        implementation: of the kernel ``interleaving``.
     """
 
-    def __init__(self, teacher: RaySource, images: RaySource, weight: float) -> None:
-        self.teacher, self.images = teacher, images
+    def __init__(self, teacher: RaySource, images: RaySource, weight: float, implementation: str = "auto") -> None:
+        self.teacher, self.images, self._implementation = teacher, images, implementation
         self.share = weight / (1 + weight)
 
     @property
@@ -39,8 +44,7 @@ class MixedRaySampler(RaySource):
 
     def draw(self, count: int, generator: torch.Generator) -> RayBatch:
         own = self._of_teacher(count)
-        joined = _joined(self.teacher.draw(own, generator), self.images.draw(count - own, generator))
-        return joined[interleaving(own, count - own, joined.rgb.device)]
+        return _mixed(self.teacher.draw(own, generator), self.images.draw(count - own, generator), self._implementation)
 
     def __enter__(self) -> RaySource:
         self.teacher.__enter__()
@@ -74,27 +78,13 @@ class MixedRaySampler(RaySource):
         return count - round(self.share * count)
 
 
-def interleaving(first: int, second: int, device: torch.device) -> Tensor:
-    """(first + second,) int64: an order of two joined lists that spreads the second evenly in the first."""
-    place = torch.arange(first + second, device=device)
-    before = place * second // max(1, first + second)  # of the second's
-    is_second = (place + 1) * second // max(1, first + second) > before
-    return torch.where(is_second, first + before, place - before)
-
-
-def _joined(first: RayBatch, second: RayBatch) -> RayBatch:
+def _mixed(first: RayBatch, second: RayBatch, implementation: str) -> RayBatch:
     """Both batches in one; where only one knows distances or how far it sees, the other's are unknown."""
-    parts = (first, second)
-
-    def known(name: str, unknown: float) -> Tensor | None:
-        values = [getattr(part, name) for part in parts]
-        if all(value is None for value in values):
-            return None
-        filled = (torch.full_like(part.coverage, unknown) for part in parts)
-        return torch.cat([fill if value is None else value for value, fill in zip(values, filled, strict=True)])
-
-    ends = (
-        torch.cat([getattr(part.rays, name) for part in parts]) for name in ("origins", "directions", "near", "far")
-    )
-    columns = (torch.cat([getattr(part, name) for part in parts]) for name in ("rgb", "background", "coverage"))
-    return RayBatch(Rays(*ends), *columns, known("distance", 0.0), known("reach", torch.inf))
+    columns = [
+        (*(getattr(part.rays, name) for name in _OF_RAYS), *(getattr(part, name) for name in _OF_BATCHES))
+        for part in (first, second)
+    ]
+    counts = len(first.rays), len(second.rays)
+    unknown = [_UNKNOWN.get(name, 0.0) for name in (*_OF_RAYS, *_OF_BATCHES)]
+    found = interleaved(*columns, counts, unknown, implementation=implementation)
+    return RayBatch(Rays(*found[: len(_OF_RAYS)]), *found[len(_OF_RAYS) :])

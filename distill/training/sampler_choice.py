@@ -37,7 +37,7 @@ def make_sampler(config: Config, teacher: Teacher, model: Model, device: torch.d
     if teacher.images is None:
         return sampler
     images = _sampler_of(config, teacher.images, sampling, sight and sight.image_reach, guided_by)
-    return MixedRaySampler(sampler, images, config.data.ground_truth.weight)
+    return MixedRaySampler(sampler, images, config.data.ground_truth.weight, config.kernels)
 
 
 def _sampler_of(

@@ -28,7 +28,7 @@ JOBS = {
     "deferred_grouped_small/90": ("_basis", "_find", "_render", "_shade"),
     "hash_encoding/90": ("_encode", "_encode_backward"),
     "ray_marching/90": ("_count", "_room", "_fill"),
-    "training_rays/90": ("_draw",),
+    "training_rays/90": ("_draw", "_interleave"),
     "training_step/90": ("_basis", "_route", "_errors", "_total", "_gradients", "_control"),
     "compositing/90": ("_forward", "_backward"),
     "pictures/90": ("_rays", "_finish"),

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from distill.training.mixed_sampler import MixedRaySampler, interleaving
+from distill.training.mixed_sampler import MixedRaySampler
 from distill.training.ray_sampler import RaySampler
 from distill.training.ray_source import RaySource, Sampling
 from teacher.views.teacher_views import TeacherViews
@@ -55,17 +55,6 @@ def test_a_mixed_batch_is_a_batch_of_each(views, images):
     torch.testing.assert_close(
         photo.rgb[:, 1], 200 / 255 * photo.coverage + (1 - photo.coverage) * photo.background[:, 1]
     )
-
-
-@pytest.mark.parametrize(("first", "second"), [(20, 20), (80, 20), (3, 7), (100, 1), (0, 5), (5, 0), (0, 0)])
-def test_however_many_rays_are_left_out_they_are_of_both_kinds_alike(first, second):
-    found = interleaving(first, second, CPU)
-    assert sorted(found.tolist()) == list(range(first + second))
-    of_second = found >= first
-    # Each kind in its own order, and in any of the first or the last rays as many of each as is their share.
-    assert (found[of_second].diff() > 0).all() and (found[~of_second].diff() > 0).all()
-    expected = (torch.arange(first + second) + 1) * second / max(1, first + second)
-    assert ((of_second.cumsum(0) - expected).abs() < 1).all()
 
 
 def test_without_any_depth_a_mixed_batch_has_none(views, images):

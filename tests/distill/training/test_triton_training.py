@@ -11,7 +11,7 @@ import torch
 from machine.memory import MIB
 from tests import fake_cuda_graphs
 from tests.launch_count import LaunchCount
-from tests.toy_scene import write_toy_scene
+from tests.toy_scene import add_training_split, write_toy_scene
 from tests.toy_training import trainer_of
 from tests.triton_device import DEVICE, GPU, needs_triton
 
@@ -24,12 +24,15 @@ KILO = ("student={kind: kilo_uniform, grid: [2, 1, 2], hidden_width: 16, density
 SEEN = "student.planes=[4,8]", "student.density_degree=2"
 HASH_SEEN, KILO_SEEN = (*HASH, *SEEN), (KILO[0][:-1] + ", density_degree: 1}",)
 COMPACT = f"compact.target_mib={8000 / MIB}", "compact.share=0.9", "compact.round_every=2", "train.max_seconds=null"
+MIXED = "data.ground_truth={split: train, weight: 4}"
 HASH_DEFERRED, KILO_DEFERRED = ((*student, "student.shading=deferred") for student in (HASH, KILO))
 
 
 @pytest.fixture(scope="module")
 def config_path(tmp_path_factory) -> Path:
-    return write_toy_scene(tmp_path_factory.mktemp("toy"))
+    path = write_toy_scene(tmp_path_factory.mktemp("toy"))
+    add_training_split(path.parent)
+    return path
 
 
 def trained(path: Path, kernels: str, more: tuple[str, ...], steps: int = 2):
@@ -90,8 +93,10 @@ def test_steps_on_triton_equal_those_of_the_reference(config_path, student, prec
 
 @pytest.fixture(
     scope="module",
-    params=[(HASH_SEEN, 38), (KILO_SEEN, 48), (HASH_DEFERRED, 44), (KILO_DEFERRED, 44)],
-    ids=["hash_grid", "kilo_uniform", "hash_grid_deferred", "kilo_uniform_deferred"],
+    params=[
+        *((HASH_SEEN, 38), ((*HASH_SEEN, MIXED), 42), (KILO_SEEN, 48), (HASH_DEFERRED, 44), (KILO_DEFERRED, 44)),
+    ],
+    ids=["hash_grid", "hash_grid_mixed", "kilo_uniform", "hash_grid_deferred", "kilo_uniform_deferred"],
 )
 def quickstart(config_path, request):
     """Three steps as the quickstart trains: float16, a depth term, rays that end where the teacher's do.
