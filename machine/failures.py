@@ -16,6 +16,8 @@ _FULL_HINT = " Make room and run it again; what was finished before is whole."
 _MEMORY_HINT = "Use fewer or smaller views, a smaller student or fewer samples a step, or end other programs."
 _GPU_HINT = "CUDA_LAUNCH_BLOCKING=1 before the command and --debug after it show where."
 _GPU_WORDS = ("CUDA error", "Triton Error [CUDA]")  # torch has a class for it since version 2.8, Triton none
+_TRITON_ERRORS = "triton.runtime.errors"  # a module that need not be there: what a GPU has too little of, or is too new
+_TRITON_HINT = "--set kernels=torch goes without compiled kernels, several times slower."
 # Of torch, which has no exception of its own for the processor's memory, and of threads.
 _MEMORY_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "can't start new thread")
 
@@ -33,6 +35,8 @@ def machine_failure(error: BaseException, going_on: str = "") -> str | None:
             return f"{named}{text}.{_FULL_HINT}{going_on and f' {going_on}'}"
         return f"{named}{text}.{' Choose a shorter one.' if is_name_too_long(error) else ''}"
     told = str(error).strip().splitlines()
+    if type(error).__module__ == _TRITON_ERRORS:
+        return f"the GPU: {(told or [type(error).__name__])[0][:200].rstrip('.')}. {_TRITON_HINT}"
     is_memory = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
     is_memory |= isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_WORDS)
     if not is_memory and isinstance(error, RuntimeError) and told and told[0].startswith(_GPU_WORDS):

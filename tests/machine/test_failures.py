@@ -36,6 +36,16 @@ def test_the_machine_is_named_in_one_line(error, words):
     assert machine_failure(error).startswith(words) and "\n" not in machine_failure(error)
 
 
+def test_a_gpu_that_cannot_run_a_kernel_is_named_with_what_runs_there():
+    """Triton's errors are of no kind that others share, and Triton need not be installed to be told from others."""
+    too_little = type("OutOfResources", (Exception,), {"__module__": "triton.runtime.errors"})
+    text = "out of resource: shared memory, Required: 70000, Hardware limit: 65536. Reducing block sizes may help."
+    found = machine_failure(too_little(text))
+    assert found.startswith("the GPU: out of resource: shared memory, Required: 70000, Hardware limit: 65536.")
+    assert "--set kernels=torch" in found
+    assert machine_failure(type("OutOfResources", (Exception,), {"__module__": "other"})(text)) is None
+
+
 def test_a_full_disk_names_a_way_to_go_on_where_the_command_has_one():
     full, other = OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EIO, "Input/output error")
     plain = "No space left on device. Make room and run it again; what was finished before is whole."
