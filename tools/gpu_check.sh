@@ -6,9 +6,10 @@ source tools/steps.sh
 
 usage() {
     cat <<'TEXT'
-bash tools/gpu_check.sh [--lego DIR] [--teacher PLY] [--device cuda|cpu] [--tiny] [--output DIR] [--only STEPS] [--parts N] [--minutes N]
-                        [--dry-run]
+bash tools/gpu_check.sh [--first] [--lego DIR] [--teacher PLY] [--device cuda|cpu] [--tiny] [--output DIR] [--only STEPS] [--parts N]
+                        [--minutes N] [--dry-run]
 
+  --first        only what has not run on a GPU yet, within a quarter of an hour, the likeliest to fail first
   --lego DIR     NeRF-synthetic LEGO at 800x800 (transforms_train.json, transforms_test.json): the records too
   --teacher PLY  3D Gaussians of it; without, tools/train_teacher.py fits them first (half an hour)
   --device NAME  cuda (default) or cpu
@@ -24,7 +25,7 @@ Exit status: 0 all done, 1 a step failed, 2 bad input, 75 more parts to do. The 
 TEXT
 }
 
-device=cuda tiny=0 lego= teacher= output=gpu_check ONLY= PARTS= MINUTES= DRY_RUN=0
+device=cuda tiny=0 first=0 lego= teacher= output=gpu_check ONLY= PARTS= MINUTES= DRY_RUN=0
 value() { [[ $# -ge 2 && -n $2 ]] || fail "$1 needs a value; see --help"; }
 while (($#)); do
     case $1 in
@@ -36,6 +37,7 @@ while (($#)); do
         --parts) value "$@"; PARTS=$2; shift ;;
         --minutes) value "$@"; MINUTES=$2; shift ;;
         --tiny) tiny=1 ;;
+        --first) first=1 ;;
         --dry-run) DRY_RUN=1 ;;
         --help | -h) usage; exit 0 ;;
         *) fail "unknown option $1; see --help" ;;
@@ -44,7 +46,7 @@ while (($#)); do
 done
 python=${PYTHON:-python}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
-STEP_LIMIT=510 MOST_PROCESSES=12
+STEP_LIMIT=510 TRIES= MOST_PROCESSES=12
 
 [[ $device == cuda || $device == cpu ]] || fail "--device: found $device, expected cuda or cpu"
 [[ -z $PARTS || $PARTS =~ ^[1-9][0-9]*$ ]] || fail "--parts: found $PARTS, expected a positive number"
@@ -52,6 +54,8 @@ STEP_LIMIT=510 MOST_PROCESSES=12
 status=0
 [[ "" =~ $ONLY ]] || status=$?
 ((status < 2)) || fail "--only: $ONLY is no regular expression"
+[[ $first == 0 || -z $ONLY ]] || fail "--first and --only both choose steps; name one of them"
+[[ $first == 0 || -z $lego || -n $teacher ]] || fail "--first has no time to fit Gaussians to LEGO; name some with --teacher"
 [[ -z $teacher || -n $lego ]] || fail "--teacher goes with --lego"
 [[ -z $teacher || -f $teacher ]] || fail "--teacher: $teacher is no file"
 for name in ${lego:+transforms_train.json transforms_test.json}; do
@@ -94,7 +98,7 @@ fitted_ply() {
 }
 
 lego_records() {
-    local data=(--set "data.transforms=$(realpath "$lego")/transforms_test.json")
+    data=(--set "data.transforms=$(realpath "$lego")/transforms_test.json")
     data+=(--set "data.train_transforms=$(realpath "$lego")/transforms_train.json" "${small[@]}")
     if [[ -z $teacher ]]; then
         run_step record_teacher "$python" tools/train_teacher.py --config configs/records/lego_teacher.yaml \
@@ -114,6 +118,15 @@ lego_records() {
     student "record_directions_$budget" configs/records/lego_kilo.yaml "$budget" "${data[@]}" --set student.density_degree=1
     student "record_compact_$budget" configs/records/lego_hash.yaml "$budget" "${data[@]}" "${small_table[@]}" "${seen[@]}" \
         --set student.levels=7 --set student.finest_resolution=512 --set compact.target_mib=1 --set compact.round_every=200
+}
+
+# image_records: how many rays of images for each of the teacher's suit a student with planes and directions.
+image_records() {
+    [[ -n $teacher ]] || return 0  # it could not be fitted
+    for weight in 16 4; do
+        student "record_images_${weight}_$budget" configs/records/lego_mixed.yaml "$budget" "${data[@]}" "${small_table[@]}" \
+            "${seen[@]}" --set "data.ground_truth.weight=$weight"
+    done
 }
 
 # brick_records: the records' path through the program on the built-in scene.
@@ -147,6 +160,12 @@ if [[ $tiny == 1 ]]; then
     small=(--set data.resolution=64 --set "data.frames='::10'")
     small_table=(--set student.table_size=65536)
 fi
+if [[ $first == 1 ]]; then
+    STEP_LIMIT=240 TRIES=1  # what hangs leaves time for the others
+    ONLY="^(tests_first|benchmark_muon|record_(hash|planes|directions|compact|images_[0-9]+)_${budgets[0]}|compact_(hash|kilo))\$"
+fi
+# Of all tests those that are of more use on a GPU than elsewhere; others compile for GPUs that need not be there.
+first_tests=(--ignore=tests/kernels/test_triton_compiles.py -k "triton or cuda or graph or asynchron or deferred")
 
 main() {
     # Without the options of pyproject.toml. Wide kernels take minutes to compile, so side by side where pytest can; as
@@ -155,10 +174,14 @@ main() {
     if "$python" -c "import xdist" 2>/dev/null; then
         beside=(-n "$(($(nproc) < MOST_PROCESSES ? $(nproc) : MOST_PROCESSES))" --dist worksteal)
     fi
+    local options=(-o addopts=--import-mode=importlib -p no:cacheprovider "${beside[@]}")
+    if [[ $first == 1 ]]; then
+        attempt tests_first "$python" -m pytest "${tests[@]}" "${first_tests[@]}" "${options[@]}" \
+            --junitxml "$report/tests_first.xml"
+    fi
     for path in "${tests[@]}"; do
         name=${path%.py} name=${name//\//_}
-        attempt "$name" "$python" -m pytest "$path" -o addopts=--import-mode=importlib -p no:cacheprovider "${beside[@]}" \
-            --junitxml "$report/$name.xml"
+        attempt "$name" "$python" -m pytest "$path" "${options[@]}" --junitxml "$report/$name.xml"
     done
     # Each in a process of its own: where one has the GPU fail, the others are measured all the same.
     for kernel in hash_encoding radiance_mlp shading grouped_mlp marching adam muon; do
@@ -174,6 +197,7 @@ main() {
         brick_records
     fi
     compact_runs
+    [[ -z $lego ]] || image_records
     [[ -n $MATCHED ]] || fail "--only: no step's name matches $ONLY; --dry-run without it names them"
 
     if ((${#failed[@]})); then

@@ -2,7 +2,8 @@
 #
 # The caller sets: STAMPS and STEP_LOGS (folders that exist), CODE (a line that names the code), STEP_LIMIT (s),
 # ONLY (a regular expression: steps whose names it does not match are passed over), PARTS (how many parts this call may
-# still run; empty: any), MINUTES (how long it may go on in all; empty: any), DRY_RUN (1: only say what is to do).
+# still run; empty: any), TRIES (how many of one step; empty: MOST_PARTS), MINUTES (how long it may go on in all; empty:
+# any), DRY_RUN (1: only say what is to do).
 
 readonly MOST_PARTS=20      # of one step: more means that it does not get anywhere
 readonly LEAST_SECONDS=45   # with less time left no part is begun
@@ -23,7 +24,7 @@ go_on_later() {
 # run_step NAME COMMAND...: runs the command unless the step has its stamp. A part that reaches STEP_LIMIT is
 # interrupted as by Ctrl-C, and the command is run again, so it has to go on from what it saved. Returns 1 if it fails.
 run_step() {
-    local name=$1 status part limit
+    local name=$1 status part limit most=${TRIES:-$MOST_PARTS}
     shift
     [[ $name =~ $ONLY ]] || return 0
     MATCHED=1
@@ -35,7 +36,7 @@ run_step() {
         echo "to do    $name: $*"
         return 0
     fi
-    for ((part = 1; part <= MOST_PARTS; part++)); do
+    for ((part = 1; part <= most; part++)); do
         if [[ -n $PARTS ]]; then
             ((PARTS > 0)) || go_on_later "$name"
             PARTS=$((PARTS - 1))
@@ -55,7 +56,7 @@ run_step() {
                 mv "$STAMPS/.$name.tmp" "$STAMPS/$name"
                 return 0
                 ;;
-            124 | 137) continue ;;
+            124 | 137) ((limit == STEP_LIMIT)) || go_on_later "$name" ;;
             *)
                 echo "failed   $name: status $status; the end of $STEP_LOGS/$name.log:" >&2
                 tail -n 15 "$STEP_LOGS/$name.log" >&2
@@ -63,7 +64,7 @@ run_step() {
                 ;;
         esac
     done
-    echo "failed   $name: not finished after $MOST_PARTS parts of $STEP_LIMIT s; see $STEP_LOGS/$name.log" >&2
+    echo "failed   $name: not finished after $most parts of $STEP_LIMIT s; see $STEP_LOGS/$name.log" >&2
     return 1
 }
 

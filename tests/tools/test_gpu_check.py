@@ -84,7 +84,7 @@ def test_the_plan_of_the_records(tmp_path, lego):
     assert planned(result)[5 + len(BENCHMARKS) :] == [
         *("quickstart", "record_teacher", "record_hash_60", "record_mixed_60", "record_hash_300", "record_mixed_300"),
         *("record_kilo_300", "record_planes_60", "record_directions_60", "record_compact_60"),
-        *("compact_hash", "compact_kilo"),
+        *("compact_hash", "compact_kilo", "record_images_16_60", "record_images_4_60"),
     ]
     line = next(line for line in result.stdout.splitlines() if "record_hash_60" in line)
     assert f"data.transforms={lego}/transforms_test.json" in line and "train.max_seconds=60" in line
@@ -100,7 +100,7 @@ def test_the_commands_of_the_records_are_settings_that_their_configs_have(option
     ply.touch()
     records = ["--device", "cpu", "--lego", str(lego), "--teacher", str(ply), "--dry-run", *options]
     lines = [line for line in bash(SCRIPT, *records).stdout.splitlines() if ": " in line and "record_" in line]
-    assert len(lines) == 8
+    assert len(lines) == 10
     for line in lines:
         config = config_of(line)
         assert config.run == line.split()[2].rstrip(":") and config.teacher.ply == ply
@@ -148,6 +148,8 @@ def test_the_configs_of_the_records_are_full_size_and_end_by_time(name, tmp_path
         (["--parts", "0"], "--parts: found 0, expected a positive number"),
         (["--minutes", "half"], "--minutes: found half, expected a positive number"),
         (["--only", "(muon"], "--only: (muon is no regular expression"),
+        (["--first", "--only", "muon"], "--first and --only both choose steps"),
+        (["--first", "--lego", "."], "--first has no time to fit Gaussians to LEGO; name some with --teacher"),
         (["--only", "moun", "--dry-run"], "--only: no step's name matches moun"),
         (["--output"], "--output needs a value"),
         (["--tinny"], "unknown option --tinny"),
@@ -158,12 +160,13 @@ def test_bad_options_are_named(options, message):
     assert result.returncode == 2 and message in result.stderr
 
 
-def steps(folder: Path, commands: str, *, code="commit a", limit=5, parts="", minutes="", only=""):
+def steps(folder: Path, commands: str, *, code="commit a", limit=5, parts="", tries="", minutes="", only=""):
     """Runs ``commands`` with the functions of steps.sh, its folders under ``folder``."""
     for name in ("stamps", "logs"):
         (folder / name).mkdir(exist_ok=True)
     set_up = f'''set -euo pipefail; source tools/steps.sh; STAMPS={folder}/stamps STEP_LOGS={folder}/logs
-        CODE="{code}" STEP_LIMIT={limit} ONLY="{only}" PARTS={parts} MINUTES={minutes} DRY_RUN=0'''
+        CODE="{code}" STEP_LIMIT={limit} ONLY="{only}" PARTS={parts} TRIES={tries}
+        MINUTES={minutes} DRY_RUN=0'''
     return bash("-c", f"{set_up}\ncd {folder}\n{commands}")
 
 
@@ -182,14 +185,21 @@ def test_steps_that_are_not_asked_for_are_passed_over(tmp_path):
     assert sorted(file.name for file in (tmp_path / "stamps").iterdir()) == ["one_more", "two"]
 
 
-def test_the_first_steps_on_a_gpu_that_docs_name_are_there_in_their_order(tmp_path, lego):
+def test_the_first_steps_on_a_gpu_are_those_that_docs_name_in_their_order(tmp_path, lego):
     text = (REPO_ROOT / "docs/gpu.md").read_text(encoding="utf-8")
-    (only,) = re.findall(r"--only '([^']+)'", text)
+    named = re.findall(r"^\d+\. `([a-z_0-9]+)`", text, re.MULTILINE)
     ply = tmp_path / "point_cloud.ply"
     ply.touch()
-    result = bash(SCRIPT, "--device", "cpu", "--lego", str(lego), "--teacher", str(ply), "--only", only, "--dry-run")
-    named = re.findall(r"^\d+\. `([a-z_0-9]+)`", text, re.MULTILINE)
-    assert planned(result) == named and "benchmark_muon" in named
+    first = (SCRIPT, "--first", "--device", "cpu", "--dry-run")
+    result = bash(*first, "--lego", str(lego), "--teacher", str(ply))
+    assert planned(result) == named and len(named) > 8
+    (tests,) = (line for line in result.stdout.splitlines() if " tests_first: " in line)
+    ignored = re.search(r"--ignore=(\S+)", tests)[1]
+    assert (REPO_ROOT / ignored).is_file() and "cuda" in tests
+    # Without the data, what needs none.
+    assert planned(bash(*first)) == [name for name in named if not name.startswith("record_")]
+    tried = bash(*first, "--tiny", "--lego", str(lego), "--teacher", str(ply))
+    assert planned(tried) == [name.replace("_60", "_5") for name in named]
 
 
 def test_a_failed_step_has_no_stamp_shows_its_log_and_is_tried_again(tmp_path):
@@ -209,6 +219,18 @@ def test_a_step_past_its_limit_is_interrupted_and_goes_on_in_another_part(tmp_pa
     result = steps(tmp_path, f"run_step long {sys.executable} long.py", limit=1)
     assert result.returncode == 0, result.stderr
     assert "part 2" in result.stdout and (tmp_path / "stamps/long").exists()
+
+
+def test_what_hangs_takes_no_more_tries_than_it_may_and_leaves_time_for_others(tmp_path):
+    result = steps(tmp_path, "run_step hangs sleep 60 || echo went on; run_step next true", limit=1, tries="1")
+    assert result.returncode == 0 and "went on" in result.stdout
+    assert "hangs: not finished after 1 parts of 1 s" in result.stderr and (tmp_path / "stamps/next").exists()
+
+
+def test_what_the_end_of_a_call_cuts_off_has_not_failed(tmp_path):
+    commands = "timeout() { return 124; }; run_step long true || echo failed"
+    result = steps(tmp_path, commands, limit=100, tries="1", minutes="1")
+    assert result.returncode == 75 and "to do    long" in result.stdout and "failed" not in result.stdout
 
 
 def test_parts_are_limited_and_the_next_call_goes_on(tmp_path):
