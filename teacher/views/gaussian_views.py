@@ -122,6 +122,8 @@ def _drawn_store(
 
     def picture(i: int) -> Picture:
         counted = torch.from_numpy(counted_of(dataset, i, size)) if masked else None
-        return Picture(render_view(renderer, cameras, i), counted, None if read is None else torch.from_numpy(read(i)))
+        # As all that is looked at: what gsplat has drawn is on the GPU.
+        view = render_view(renderer, cameras, i).on_cpu()
+        return Picture(view, counted, None if read is None else torch.from_numpy(read(i)))
 
     return PictureStore(picture, len(cameras), budget, drawn=True)

@@ -35,6 +35,11 @@ class View:
     coverage: Tensor
     distance: Tensor | None
 
+    def on_cpu(self) -> View:
+        """The same in the processor's memory; planes that are one stay one."""
+        planes = {id(plane): plane.cpu() for plane in vars(self).values() if plane is not None}
+        return View(**{name: None if plane is None else planes[id(plane)] for name, plane in vars(self).items()})
+
 
 def blended_planes(rasterizer: Rasterizer, cameras: Cameras, index: int) -> Tensor:
     """(H, W, 5) premultiplied rgb, alpha and alpha * distance of camera ``index``, on the rasterizer's device.

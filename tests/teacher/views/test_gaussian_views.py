@@ -13,6 +13,7 @@ from scene.images import write_image
 from settings.errors import InputError
 from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.gaussian_views import views_from_gaussians
+from teacher.views.rasterized import View, render_view
 from tests.teacher.toy_outputs import WHITE, ring, two_blobs
 
 
@@ -88,6 +89,32 @@ def test_gaussians_larger_than_the_images_have_no_ground_truth(tmp_path, caplog,
     views = views_from_gaussians(two_blobs(), ring(1, 12, 8), ["a"], **options)
     assert views.ground_truth is None and views.image(0, WHITE).shape == (8, 12, 3)
     assert "t.json: no ground truth: its images are 6 pixels wide, and 12 are asked for" in caplog.text
+
+
+class _OnGpu(torch.Tensor):
+    """What numpy refuses until it is moved."""
+
+    def numpy(self):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize("memory_gib", [None, 1.0])
+def test_views_that_a_gpu_draws_are_looked_at_without_it(monkeypatch, memory_gib):
+    def drawn_there(*given):
+        view = render_view(*given)
+        alpha = view.alpha.as_subclass(_OnGpu)
+        return View(view.rgb.as_subclass(_OnGpu), alpha, alpha, view.distance.as_subclass(_OnGpu))
+
+    plain = views_from_gaussians(two_blobs(), ring(2, 12, 8), ("a", "b"), holdout_every=2, memory_gib=memory_gib)
+    monkeypatch.setattr("teacher.views.gaussian_views.render_view", drawn_there)
+    views = views_from_gaussians(two_blobs(), ring(2, 12, 8), ("a", "b"), holdout_every=2, memory_gib=memory_gib)
+    assert np.array_equal(views.image(1, WHITE).numpy(), plain.image(1, WHITE).numpy())
+    for name in ("coverage", "distance"):
+        assert np.array_equal(getattr(views, name)[1].numpy(), getattr(plain, name)[1].numpy())
+    assert views.store is None or views.store[0].nbytes == plain.store[0].nbytes
 
 
 def test_gsplat_is_not_replaced_in_silence(look_at):
