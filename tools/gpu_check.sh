@@ -85,7 +85,7 @@ benchmark() {
 
 # student NAME CONFIG SECONDS [OPTION...]: trains for the time and evaluates, from its last checkpoint if it has one.
 student() {
-    local name=$1 config=$2 seconds=$3
+    local name=$1 config=$2 seconds=$3 DONE_TOO=$untaught
     shift 3
     attempt "$name" "$python" lego_response_distill.py --config "$config" --output "$work" --device "$device" \
         --resume auto --set "run=$name" --set "train.max_seconds=$seconds" "$@"
@@ -148,11 +148,12 @@ compact_runs() {
 fit_on=${device/cuda/auto}
 # LPIPS's weights are a download, which a machine without a network waits minutes for.
 quick=(--set eval.lpips=false)
-budgets=(60 300) small=() small_table=() small_fit=() size=()
+budgets=(60 300) small=() small_table=() small_fit=() size=() untaught=
 seen=(--set "student.planes=[256,768]" --set student.density_degree=2)
 tests=(tests/kernels tests/students tests/distill/rendering tests/distill/losses tests/distill/training)
 if [[ $tiny == 1 ]]; then
     budgets=(5 10)
+    untaught=3  # COLLAPSED: in seconds a student need not have learnt anything
     size=(--tiny)
     tests=(tests/kernels/test_triton_support.py tests/distill/rendering/test_renderer.py)
     small_fit=(--set fitting.max_seconds=8 --set fitting.initial_gaussians=2000 --set data.resolution=64)

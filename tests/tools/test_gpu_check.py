@@ -209,6 +209,23 @@ def test_a_failed_step_has_no_stamp_shows_its_log_and_is_tried_again(tmp_path):
     assert steps(tmp_path, "run_step bad true").returncode == 0 and (tmp_path / "stamps/bad").exists()
 
 
+@pytest.mark.parametrize(("also", "done"), [("3", True), ("4", False), ("", False)])
+def test_a_step_may_be_done_with_another_status_than_0(tmp_path, also, done):
+    result = steps(tmp_path, f"DONE_TOO={also}; run_step untaught bash -c 'exit 3' || echo failed")
+    assert (tmp_path / "stamps/untaught").exists() == done and ("failed" in result.stdout) != done
+
+
+def test_a_try_in_seconds_does_not_ask_what_students_have_learnt(tmp_path):
+    """On a busy machine five seconds are a few steps."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/bash\ncase "$*" in *lego_response_distill.py*) exit 3 ;; esac\n')
+    python.chmod(0o755)
+    asked = ("--device", "cpu", "--only", "^(benchmark_adam|quickstart)$", "--output", str(tmp_path / "out"))
+    assert bash(SCRIPT, *asked, "--tiny", PYTHON=str(python)).returncode == 0
+    real = bash(SCRIPT, *asked[:-1], str(tmp_path / "other"), PYTHON=str(python))
+    assert real.returncode == 1 and "failed: quickstart" in real.stderr
+
+
 def test_a_step_past_its_limit_is_interrupted_and_goes_on_in_another_part(tmp_path):
     (tmp_path / "long.py").write_text(
         "import pathlib, time\n"
