@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -102,55 +102,18 @@ def read_intrinsics(
         InputError: no focal length, or a number that is none; a principal point outside the image, where the file
             does not say which size it is for.
     """
-    intrinsics, apart, aside = [], [], []
-    for index, (field, own, size) in enumerate(zip(fields, stated, sizes, strict=True)):
-        width, height = own or size
-        fx, angle_fx = _focal(source, index, field, "x", width)
-        fy, angle_fy = _focal(source, index, field, "y", height)
-        if fx is None:
-            unread = unread_lens_keys([field])
-            hint = f"The file has {unread}, which is not read: write fl_x, fl_y, cx, cy." if unread else ""
-            if fy is not None:
-                hint = f"The file has that of y alone: add fl_x, which is {fy:.6g} where pixels are square."
-            expected = "camera_angle_x (radian) or fl_x (pixels)"
-            raise InputError(source, f"frames[{index}] focal length", "nothing", expected, hint)
-        fy = fx if fy is None else fy
-        for axis, focal, other in (("x", fx, angle_fx), ("y", fy, angle_fy)):
-            if other is not None and abs(other / focal - 1) > _SAME_FOCAL:
-                apart.append((index, axis, focal, other))
-        cx = _number(source, f"frames[{index}] cx", field.get("cx", width / 2))
-        cy = _number(source, f"frames[{index}] cy", field.get("cy", height / 2))
-        if not (0.25 < cx / width < 0.75 and 0.25 < cy / height < 0.75):
-            if own is None and not (0 < cx < width and 0 < cy < height):
-                found = f"({cx:g}, {cy:g}) at or outside the edge of {width}x{height} images"
-                hint = "If fl_x, fl_y, cx, cy are for larger images, add their w and h to the file: all is scaled then."
-                raise InputError(source, f"frames[{index}] principal point", found, "cx, cy inside the image", hint)
-            aside.append((index, cx, cy))
-        x, y = size[0] / width, size[1] / height
+    lenses = [
+        _read_lens(source, index, field, own, size)
+        for index, (field, own, size) in enumerate(zip(fields, stated, sizes, strict=True))
+    ]
+    intrinsics = []
+    for lens, size in zip(lenses, sizes, strict=True):
+        fx, fy, cx, cy = lens.intrinsics
+        x, y = size[0] / lens.size[0], size[1] / lens.size[1]
         intrinsics.append((fx * x, fy * y, cx * x, cy * y))
-    if apart:
-        index, axis, focal, other = apart[0]
-        note_once(
-            "warning",
-            f"{source}: fl_{axis} is {focal:.6g} pixels in frames[{index}], where camera_angle_{axis} "
-            f"{fields[index][f'camera_angle_{axis}']:.6g} makes it {other:.6g} "
-            f"({len({entry[0] for entry in apart})} of {len(fields)} frames contradict themselves): fl_{axis} is used.",
-        )
-    index, (fx, fy, _, _) = max(enumerate(intrinsics), key=lambda entry: abs(math.log(entry[1][1] / entry[1][0])))
-    if abs(math.log(fy / fx)) > _SQUARE:
-        note_once(
-            "warning",
-            f"{source}: pixels are far from square: the focal lengths of frames[{index}] are {fx:.6g} and {fy:.6g} "
-            "pixels. Some exporters write a wrong camera_angle_y: leave it out if pixels are square.",
-        )
-    if aside:
-        index, cx, cy = aside[0]
-        width, height = stated[index] or sizes[index]
-        note_once(
-            "warning",
-            f"{source}: the principal point ({cx:g}, {cy:g}) of frames[{index}] is far from the centre of "
-            f"{width}x{height} images ({len(aside)} of {len(fields)} frames): is it for images of another size?",
-        )
+    _warn_of_two_focal_lengths(source, fields, lenses)
+    _warn_of_pixels(source, intrinsics)
+    _warn_of_principal_points(source, lenses)
     return intrinsics
 
 
@@ -163,6 +126,76 @@ def stated_size(source: Path, index: int, field: Fields) -> Size | None:
     if "w" not in field and "h" not in field:
         return None
     return tuple(round(_number(source, f"frames[{index}] {key}", field.get(key), 1)) for key in ("w", "h"))
+
+
+class _Lens(NamedTuple):
+    """What a file says of a frame's lens: fx, fy, cx, cy, and what angles make of fx and fy; in pixels of ``size``."""
+
+    intrinsics: tuple[float, float, float, float]
+    by_angles: tuple[float | None, float | None]
+    size: Size
+
+
+def _read_lens(source: Path, index: int, field: Fields, stated: Size | None, size: Size) -> _Lens:
+    """A frame's lens, in pixels of the size that is stated, without one of the frame's."""
+    width, height = stated or size
+    fx, angle_fx = _focal(source, index, field, "x", width)
+    fy, angle_fy = _focal(source, index, field, "y", height)
+    if fx is None:
+        unread = unread_lens_keys([field])
+        hint = f"The file has {unread}, which is not read: write fl_x, fl_y, cx, cy." if unread else ""
+        if fy is not None:
+            hint = f"The file has that of y alone: add fl_x, which is {fy:.6g} where pixels are square."
+        expected = "camera_angle_x (radian) or fl_x (pixels)"
+        raise InputError(source, f"frames[{index}] focal length", "nothing", expected, hint)
+    cx = _number(source, f"frames[{index}] cx", field.get("cx", width / 2))
+    cy = _number(source, f"frames[{index}] cy", field.get("cy", height / 2))
+    if stated is None and not (0 < cx < width and 0 < cy < height):
+        found = f"({cx:g}, {cy:g}) at or outside the edge of {width}x{height} images"
+        hint = "If fl_x, fl_y, cx, cy are for larger images, add their w and h to the file: all is scaled then."
+        raise InputError(source, f"frames[{index}] principal point", found, "cx, cy inside the image", hint)
+    return _Lens((fx, fx if fy is None else fy, cx, cy), (angle_fx, angle_fy), (width, height))
+
+
+def _warn_of_two_focal_lengths(source: Path, fields: Sequence[Fields], lenses: Sequence[_Lens]) -> None:
+    apart = [
+        (index, axis, focal, other)
+        for index, lens in enumerate(lenses)
+        for axis, focal, other in zip("xy", lens.intrinsics, lens.by_angles, strict=False)
+        if other is not None and abs(other / focal - 1) > _SAME_FOCAL
+    ]
+    if apart:
+        index, axis, focal, other = apart[0]
+        note_once(
+            "warning",
+            f"{source}: fl_{axis} is {focal:.6g} pixels in frames[{index}], where camera_angle_{axis} "
+            f"{fields[index][f'camera_angle_{axis}']:.6g} makes it {other:.6g} "
+            f"({len({entry[0] for entry in apart})} of {len(fields)} frames contradict themselves): fl_{axis} is used.",
+        )
+
+
+def _warn_of_pixels(source: Path, intrinsics: Sequence[tuple[float, float, float, float]]) -> None:
+    index, (fx, fy, _, _) = max(enumerate(intrinsics), key=lambda entry: abs(math.log(entry[1][1] / entry[1][0])))
+    if abs(math.log(fy / fx)) > _SQUARE:
+        note_once(
+            "warning",
+            f"{source}: pixels are far from square: the focal lengths of frames[{index}] are {fx:.6g} and {fy:.6g} "
+            "pixels. Some exporters write a wrong camera_angle_y: leave it out if pixels are square.",
+        )
+
+
+def _warn_of_principal_points(source: Path, lenses: Sequence[_Lens]) -> None:
+    aside = []
+    for index, ((_, _, cx, cy), _, (width, height)) in enumerate(lenses):
+        if not (0.25 < cx / width < 0.75 and 0.25 < cy / height < 0.75):
+            aside.append((index, cx, cy, width, height))
+    if aside:
+        index, cx, cy, width, height = aside[0]
+        note_once(
+            "warning",
+            f"{source}: the principal point ({cx:g}, {cy:g}) of frames[{index}] is far from the centre of "
+            f"{width}x{height} images ({len(aside)} of {len(lenses)} frames): is it for images of another size?",
+        )
 
 
 def _focal(source: Path, index: int, field: Fields, axis: str, pixels: int) -> tuple[float | None, float | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -151,7 +151,7 @@ def straightened(
         frames.append(Straight(kept, (width, height), (fx, fy, cx - left, cy - top), kept_mask))
         for to, bent in ((kept, path), (kept_mask, mask)):
             if to is not None and not to.is_file():
-                missing[to] = (bent, lens, frames[-1])
+                missing[to] = _Bent(bent, size, lens, frames[-1])
     pinholes = 0 if some else sum(not lens.is_pinhole for lens in lenses)
     if pinholes:
         note_once(
@@ -160,29 +160,41 @@ def straightened(
             "their focal length and principal point is taken in its place.",
         )
     if missing:
-        start = time.perf_counter()
-        # Pictures are many: torch's own threads would only get in each other's way.
-        with one_torch_thread(), ThreadPoolExecutor(available_threads()) as pool:
-            made_ones = pool.map(lambda kept: _make(kept, *missing[kept], not as_stored), missing)
-            try:
-                for _ in late_bar(made_ones, "undistorting", len(missing), " picture"):
-                    pass
-            finally:
-                made_ones.close()  # where a signal ends it, the rest is not made
-        _, lens, frame = next(iter(missing.values()))
-        of = "the first one's lens: " if len({lens.distortion for _, lens, _ in missing.values()}) > 1 else ""
-        size = sizes[next(index for index, other in enumerate(frames) if other is frame)]
-        pictures = sum(to == straight.path for to, (_, _, straight) in missing.items())
-        masks = len(missing) - pictures
-        made = counted(pictures, "picture") + (f" and {counted(masks, 'mask')}" if masks else "")
-        note_once(
-            "info",
-            f"{source}: {made} undistorted "
-            f"({of}{_words(lens)}) "
-            f"in {time.perf_counter() - start:.1f} s, once: {sum(map(_bytes, missing)) / MIB:.0f} MiB in "
-            f"{next(iter(missing)).parent}. {size[0]}x{size[1]} pixels became {frame.size[0]}x{frame.size[1]}.",
-        )
+        _make_all(source, missing, upright=not as_stored)
     return frames
+
+
+class _Bent(NamedTuple):
+    """A picture or mask of a lens that bends, the (width, height) of the picture, and the frame that is made of it."""
+
+    path: Path
+    size: Size
+    lens: Lens
+    frame: Straight
+
+
+def _make_all(source: Path, missing: Mapping[Path, _Bent], upright: bool) -> None:
+    """Writes the straight pictures and masks that are not there yet, and says so."""
+    start = time.perf_counter()
+    # Pictures are many: torch's own threads would only get in each other's way.
+    with one_torch_thread(), ThreadPoolExecutor(available_threads()) as pool:
+        made_ones = pool.map(lambda kept: _make(kept, missing[kept], upright), missing)
+        try:
+            for _ in late_bar(made_ones, "undistorting", len(missing), " picture"):
+                pass
+        finally:
+            made_ones.close()  # where a signal ends it, the rest is not made
+    first = next(iter(missing.values()))
+    of = "the first one's lens: " if len({bent.lens.distortion for bent in missing.values()}) > 1 else ""
+    pictures = sum(to == bent.frame.path for to, bent in missing.items())
+    masks = len(missing) - pictures
+    made = counted(pictures, "picture") + (f" and {counted(masks, 'mask')}" if masks else "")
+    before, after = ("x".join(map(str, size)) for size in (first.size, first.frame.size))
+    note_once(
+        "info",
+        f"{source}: {made} undistorted ({of}{_words(first.lens)}) in {time.perf_counter() - start:.1f} s, once: "
+        f"{sum(map(_bytes, missing)) / MIB:.0f} MiB in {next(iter(missing)).parent}. {before} pixels became {after}.",
+    )
 
 
 def distort(points: np.ndarray, distortion: Sequence[float]) -> np.ndarray:
@@ -255,12 +267,12 @@ def _place(path: Path, lens: Lens, as_stored: bool) -> Path:
     return cache_dir() / "undistorted" / f"{path.stem[:80]}_{key[:20]}.png"
 
 
-def _make(kept: Path, path: Path, lens: Lens, frame: Straight, upright: bool) -> None:
+def _make(kept: Path, bent: _Bent, upright: bool) -> None:
     """Writes the straight picture, or mask, of a bent one."""
-    is_mask = frame.mask == kept
-    bent = (read_mask if is_mask else read_image)(path, upright=upright)
-    places = _places(lens, (bent.shape[1], bent.shape[0]), frame.intrinsics, frame.size)
-    values = to_uint8((_straight_mask if is_mask else _straight_picture)(bent, places))
+    is_mask = bent.frame.mask == kept
+    pixels = (read_mask if is_mask else read_image)(bent.path, upright=upright)
+    places = _places(bent.lens, (pixels.shape[1], pixels.shape[0]), bent.frame.intrinsics, bent.frame.size)
+    values = to_uint8((_straight_mask if is_mask else _straight_picture)(pixels, places))
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(kept, iio.imwrite("<bytes>", values, extension=".png", plugin="pillow", compress_level=1))
 
