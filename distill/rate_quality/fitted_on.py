@@ -63,7 +63,7 @@ class PrunedTeacher:
         views, gaussians = self.teacher.views, self.teacher.gaussians
         cameras = views.cameras[views.training_frames]
         drawn_by = self.source.rasterizer(gaussians)
-        return contribution(drawn_by, len(gaussians), self.drawing.fine(cameras), progress=True).total
+        return contribution(drawn_by, len(gaussians), self.drawing.fine(cameras)).total
 
     def fitted(
         self, kept: float, degree: int, seconds: float | None, steps: int | None, folder: RunFolder

@@ -11,7 +11,6 @@ from machine.devices import device_name
 from machine.run_folder import RunFolder
 from machine.versions import versions
 from scene.cameras import Cameras
-from scene.rays import SceneBox
 from settings.config import Config
 from settings.errors import InputError
 from settings.words import counted
@@ -68,9 +67,8 @@ def export(config: Config, options: ExportOptions) -> None:
     Raises:
         InputError: config, assets, options or what is in the output folder do not fit.
     """
-    ply = options.ply
-    if ply is not None:
-        _check_target(ply, config.teacher.ply)
+    if options.ply is not None:
+        _check_target(options.ply, config.teacher.ply)
     source = source_of(config)
     original = gaussians = source.gaussians()
     if gaussians is None:
@@ -78,41 +76,32 @@ def export(config: Config, options: ExportOptions) -> None:
     cameras = {name: getattr(options, name) for name in ("split", "path", "orbit", "frames", "resolution")}
     views = views_to_export(config, gaussians, **cameras)
     drawing = source.drawing(gaussians)
-    on_path = options.path is not None and config.data.transforms is not None
-    written_as = ExportFormat(
-        depth_kind=_depth_kind(config, options.depth_kind),
-        background=None if options.rgba else config.teacher.background_rgb,
-        focal=_focal_of_views(source, drawing, views.cameras) if on_path else None,
-    )
+    written_as = _format_of(config, options, source, drawing, views.cameras)
     whole = rasterizer = source.rasterizer(gaussians)
     limits, report = PruneLimits(options.prune_opacity, options.prune_contribution), None
     if limits != PruneLimits(None, None):
         gaussians, report = prune(gaussians, whole, *training_cameras(source), limits)
         rasterizer = source.rasterizer(gaussians)
-
     folder = options.output or RunFolder(config).results / "teacher_views"
-    job, features, volume = ViewExport(folder, gaussians, rasterizer, views, written_as), folder / FEATURES, None
-    if options.features is not None:
-        resolution = options.features_resolution or config.occupancy.resolution
-        channels = select_channels(options.features.split(","), "--features")
-        volume = _volume_to_write(features, gaussians, source.box(gaussians, None)[0], resolution, channels)
+    job, features = ViewExport(folder, gaussians, rasterizer, views, written_as), folder / FEATURES
+    volume = None if options.features is None else _volume_to_write(features, config, options, source, gaussians)
+
     _announce(job, gaussians)
-    if ply is not None:
-        _write_gaussians(ply, gaussians, drawing.recorded_width, config.teacher.scale)
+    if options.ply is not None:
+        _write_gaussians(options.ply, gaussians, drawing.recorded_width, config.teacher.scale)
     figures = job.run()
     if volume is not None:
         write_features(features, volume, gaussians)
     if report is not None:
-        report |= _sizes(original, gaussians, ply)
+        report |= _sizes(original, gaussians, options.ply)
         report["psnr"] = psnr_of_pruning(whole, rasterizer, views.cameras, written_as)
         _log.info("%s", _pruning_in_words(report))
     if figures is None:
         are = "the frame is" if len(views.names) == 1 else f"all {len(views.names)} frames are"
         _log.info("nothing to do: %s in %s", are, folder)
         return
-    file = ply or (config.teacher.ply if report is None else None)
     stats = {
-        **_file_stats(gaussians, file),
+        **_file_stats(gaussians, options.ply or (config.teacher.ply if report is None else None)),
         **figures,
         "device": device_name(rasterizer.device),
         "pruning": report,
@@ -123,14 +112,31 @@ def export(config: Config, options: ExportOptions) -> None:
     _log.info("%s rendered at %.1f frames/s, written to %s", timed, figures["avg_fps"], folder)
 
 
+def _format_of(
+    config: Config, options: ExportOptions, source: Source, drawing: Drawing, cameras: Cameras
+) -> ExportFormat:
+    """How views are written: as the options say, else as the config and graphdeco's program do."""
+    given, configured = options.depth_kind, config.teacher.depth_kind
+    name = given or (configured if configured not in ("auto", "none") else "inverse_z")
+    on_path = options.path is not None and config.data.transforms is not None
+    return ExportFormat(
+        depth_kind=None if name == "none" else DepthKind(name),
+        background=None if options.rgba else config.teacher.background_rgb,
+        focal=_focal_of_views(source, drawing, cameras) if on_path else None,
+    )
+
+
 def _volume_to_write(
-    file: Path, gaussians: Gaussians, box: SceneBox, resolution: int, channels: tuple[str, ...]
+    file: Path, config: Config, options: ExportOptions, source: Source, gaussians: Gaussians
 ) -> FeatureVolume | None:
     """The teacher's features; None where the file holds them.
 
     Raises:
-        InputError: it holds others, or is damaged; too much memory would be needed.
+        InputError: it holds others, or is damaged; a channel is unknown; too much memory would be needed.
     """
+    resolution = options.features_resolution or config.occupancy.resolution
+    channels = select_channels(options.features.split(","), "--features")
+    box = source.box(gaussians, None)[0]
     if not file.is_file():
         return build_volume(gaussians, box, resolution, channels)
     stored = read_features(file, gaussians=gaussians, box=box)
@@ -162,12 +168,6 @@ def _write_gaussians(file: Path, gaussians: Gaussians, recorded_width: int | Non
 def _file_stats(gaussians: Gaussians, file: Path | None) -> dict[str, Any]:
     name, size = (None, None) if file is None else (str(file), file.stat().st_size)
     return {"num_gaussians": len(gaussians), "gaussians_file": name, "gaussians_bytes": size}
-
-
-def _depth_kind(config: Config, name: str | None) -> DepthKind | None:
-    """The option's, else the config's, else graphdeco's own."""
-    name = name or (config.teacher.depth_kind if config.teacher.depth_kind not in ("auto", "none") else "inverse_z")
-    return None if name == "none" else DepthKind(name)
 
 
 def _focal_of_views(source: Source, drawing: Drawing, cameras: Cameras) -> float | None:

@@ -43,14 +43,14 @@ class Contribution(NamedTuple):
     total: Tensor
 
 
-def contribution(rasterizer: Rasterizer, count: int, cameras: Cameras, progress: bool = False) -> Contribution:
+def contribution(rasterizer: Rasterizer, count: int, cameras: Cameras) -> Contribution:
     """Contribution of each of ``count`` Gaussians in the rasteriser to views at the cameras' size.
 
     A view's weights of a Gaussian, summed over its pixels, are the derivative of the sum of the view's pixels with
     respect to a channel of that Gaussian.
     """
     most, total = (torch.zeros(count, dtype=torch.float64) for _ in range(2))
-    for index in progress_bar(range(len(cameras)), desc="contributions", unit=" view", disable=not progress):
+    for index in progress_bar(range(len(cameras)), desc="contributions", unit=" view"):
         channel = torch.ones(count, 1, device=rasterizer.device, requires_grad=True)
         with torch.enable_grad():
             image = rasterizer.render(cameras, index, channels=channel).channels
@@ -91,7 +91,7 @@ def prune(
         raise InputError("--prune-opacity", "limit", limits.opacity, "a number in [0, 1]")
     if limits.pixels is not None and not limits.pixels >= 0:
         raise InputError("--prune-contribution", "limit", limits.pixels, "at least 0")
-    measured = contribution(rasterizer, len(gaussians), cameras, progress=True)
+    measured = contribution(rasterizer, len(gaussians), cameras)
     kept = kept_gaussians(gaussians, measured, limits)
     if not kept.any():
         found = f"none of {len(gaussians)} Gaussians left"
