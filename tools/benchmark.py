@@ -108,11 +108,7 @@ def run(chosen: argparse.Namespace, command: str) -> int:
     device = torch.device(chosen.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("--device", "device", chosen.device, "a CUDA device that torch finds", "Use --device cpu.")
-    for option, path, ending in (("--markdown", chosen.markdown, ".md"), ("--csv", chosen.csv, ".csv")):
-        if path is not None:
-            check_output_file(option, path, (ending,))
-            if not path.resolve().parent.is_dir():
-                raise InputError(path, "folder", "none of that name", "a folder that exists", "Make it first.")
+    _check_output(chosen)
     sizes = TINY if chosen.tiny else ON_CUDA if device.type == "cuda" else ON_CPU
     groups = groups_of(chosen, device, sizes)
     circumstances = {
@@ -142,6 +138,14 @@ def run(chosen: argparse.Namespace, command: str) -> int:
         write_atomically(chosen.markdown, text + "\n")
     broken = [timing for timing in done if timing.failure is not None and not isinstance(timing.failure, REFUSALS)]
     return ExitCode.MACHINE_FAILED if broken else ExitCode.DONE
+
+
+def _check_output(chosen: argparse.Namespace) -> None:
+    for option, path, ending in (("--markdown", chosen.markdown, ".md"), ("--csv", chosen.csv, ".csv")):
+        if path is not None:
+            check_output_file(option, path, (ending,))
+            if not path.resolve().parent.is_dir():
+                raise InputError(path, "folder", "none of that name", "a folder that exists", "Make it first.")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -140,15 +140,9 @@ def check(
         beside = replace(comparison, render=witness)
         if not passed or psnr_as_it_is(beside) < threshold:
             other = diagnose(beside, threshold, step)
-    readings, kind, mistaken = [], None, None
-    if comparison.depth is not None:
-        kind, render = comparison.depth.kind, witness or comparison.render
-        readings = depth_readings(render, comparison.depth)
-        mistaken = wrong_kind(readings, kind)
-        is_explained = any(one is not None and one.likeliest is not None for one in (student, other))
-        is_exact = render is witness or subject == GAUSSIANS
-        if mistaken is None and not is_explained and (is_exact or passed):
-            mistaken = misplaced(render, comparison.depth, readings, is_exact=is_exact)
+    is_explained = any(one is not None and one.likeliest is not None for one in (student, other))
+    readings, mistaken = _depth_says(loaded, subject, passed, is_explained)
+    kind = None if comparison.depth is None else comparison.depth.kind
     written = None if student.is_flat else pictures_say(comparison)
     cause, sentence, advice = _conclusion(passed, gate, student, other, written, mistaken, subject, loaded.is_drawn)
     if loaded.strays and cause in _MAYBE_STRAYS:
@@ -157,6 +151,25 @@ def check(
         advice = f"{loaded.outliers} Otherwise: {advice}"
     passed &= subject == STUDENT or cause == Cause.NONE  # they are the pictures' own, so nothing may be wrong
     return Verdict(passed, threshold, gate, cause, sentence, advice, student, other, readings, kind, subject)
+
+
+def _depth_says(
+    loaded: Loaded, subject: str, passed: bool, is_explained: bool
+) -> tuple[list[DepthReading], Finding | None]:
+    """The depth files as each kind, and what is wrong with them; None: nothing shows.
+
+    Misplaced depth is looked for only where the renders are right, and where no mistake has been found yet.
+    """
+    depth, witness = loaded.comparison.depth, loaded.witness
+    if depth is None:
+        return [], None
+    render = witness or loaded.comparison.render
+    readings = depth_readings(render, depth)
+    mistaken = wrong_kind(readings, depth.kind)
+    is_exact = render is witness or subject == GAUSSIANS
+    if mistaken is None and not is_explained and (is_exact or passed):
+        mistaken = misplaced(render, depth, readings, is_exact=is_exact)
+    return readings, mistaken
 
 
 def psnr_as_it_is(comparison: Comparison) -> float:

@@ -87,24 +87,7 @@ class RateStudy:
     def __init__(self, plan: RatePlan, root: Path) -> None:
         self.plan, self.root = plan, root
         self.config = config = plan.students[0]
-        for each in plan.students:
-            check_assets(each)
-            if RunFolder(each, root).latest_checkpoint() is None:
-                raise InputError(
-                    RunFolder(each, root).checkpoints, "checkpoint", "none", "a trained run", "Train first."
-                )
-            if plan.anew:
-                for size in plan.sizes:
-                    self._of_size(each, size)
-        import_gsply("--config")  # now, not after an hour
-        if plan.sog and shutil.which(plan.sog[0]) is None:
-            expected = "a program that makes a SOG of a PLY"
-            raise InputError("--sog", plan.sog[0], "no such program", expected, "Install it, or leave out --sog.")
-        for path in plan.files:
-            if path.suffix == ".json":  # the other files of such a SOG are neither counted nor told from others
-                hint = f"Pack it: splat-transform {shlex.quote(str(path))} packed.sog"
-                raise InputError("--file", path.name, "an unpacked SOG", "one file, whose bytes are counted", hint)
-            source_of(config).gaussians_in(path)
+        self._check_plan()
         self.device = choose_device(config)
         # Before anything is read: a file that changes while the study is under way is another's the next time.
         made_of = [self._made_of(each) for each in plan.students]
@@ -145,6 +128,27 @@ class RateStudy:
                 self._write(points, command)
             draw(points, self.folder.results / "plot.png")
         return points
+
+    def _check_plan(self) -> None:
+        """InputError for what would only be found out after an hour."""
+        plan = self.plan
+        for each in plan.students:
+            check_assets(each)
+            folder = RunFolder(each, self.root)
+            if folder.latest_checkpoint() is None:
+                raise InputError(folder.checkpoints, "checkpoint", "none", "a trained run", "Train first.")
+            if plan.anew:
+                for size in plan.sizes:
+                    self._of_size(each, size)
+        import_gsply("--config")
+        if plan.sog and shutil.which(plan.sog[0]) is None:
+            expected = "a program that makes a SOG of a PLY"
+            raise InputError("--sog", plan.sog[0], "no such program", expected, "Install it, or leave out --sog.")
+        for path in plan.files:
+            if path.suffix == ".json":  # the other files of such a SOG are neither counted nor told from others
+                hint = f"Pack it: splat-transform {shlex.quote(str(path))} packed.sog"
+                raise InputError("--file", path.name, "an unpacked SOG", "one file, whose bytes are counted", hint)
+            source_of(self.config).gaussians_in(path)
 
     def _points(self, record: FigureCache) -> Iterator[RatePoint]:
         plan = self.plan

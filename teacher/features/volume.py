@@ -159,23 +159,14 @@ def build_volume(
     """
     names, grid = select_channels(channels), CellGrid(box, resolution)
     cell_size, shape = grid.cell_size, grid.shape
-    size = "x".join(map(str, shape))
-
-    def fitting_memory(cells: int, words: str) -> VolumeMemory:
-        memory = volume_memory(grid, cells, len(names), len(gaussians), confidence)
-        needed = (memory.kept + memory.building) / GIB
-        if needed > max_gib:
-            found = f"{size} cells, {words}with {len(names)} channels: {needed:.1f} GiB"
-            hint = "Use a lower resolution or fewer channels."
-            raise InputError("features", "memory of the volume", found, f"at most {max_gib:g} GiB", hint)
-        return memory
-
-    fitting_memory(0, "even if none of them were touched, ")  # of many cells finding those that are takes minutes
+    # Of many cells finding those that are touched takes minutes.
+    _check_memory(volume_memory(grid, 0, len(names), len(gaussians), confidence), grid, names, max_gib)
     indices = touched_cells(*_drawn(gaussians), box.lower, cell_size, shape)
-    memory = fitting_memory(len(indices), f"{len(indices):,} of them touched, ")
+    memory = volume_memory(grid, len(indices), len(names), len(gaussians), confidence)
+    _check_memory(memory, grid, names, max_gib, len(indices))
     _log.info(
         "feature volume: %s cells, %s touched, %s: %s, and up to %s while it is built",
-        size, f"{len(indices):,}", counted(len(names), "channel"), *map(size_in_words, (memory.kept, memory.building)),
+        _size(grid), f"{len(indices):,}", counted(len(names), "channel"), *map(size_in_words, memory),
     )  # fmt: skip
 
     index = cell_index(indices, shape)
@@ -192,6 +183,21 @@ def build_volume(
     volume = FeatureVolume(box, resolution, names, index, table, statistics)
     table[:, 1] = _confidence(measured, parents, indices, volume) if confidence else (table[:, 0] > 0).float()
     return volume
+
+
+def _check_memory(
+    memory: VolumeMemory, grid: CellGrid, names: Sequence[str], max_gib: float, touched: int | None = None
+) -> None:
+    needed = (memory.kept + memory.building) / GIB
+    if needed > max_gib:
+        words = "even if none of them were touched" if touched is None else f"{touched:,} of them touched"
+        found = f"{_size(grid)} cells, {words}, with {len(names)} channels: {needed:.1f} GiB"
+        hint = "Use a lower resolution or fewer channels."
+        raise InputError("features", "memory of the volume", found, f"at most {max_gib:g} GiB", hint)
+
+
+def _size(grid: CellGrid) -> str:
+    return "x".join(map(str, grid.shape))
 
 
 def cell_index(indices: Tensor, shape: tuple[int, int, int]) -> Tensor:
