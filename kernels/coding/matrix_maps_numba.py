@@ -27,12 +27,14 @@ def map_matrices(rows: Tensor, lefts: Sequence[Tensor], rights: Sequence[Tensor]
 @njit(**COMPILED)
 def _map_matrix(begin, end, rows, found, start, left, right):
     height, width = len(left), len(right)
-    half, whole = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
+    half = np.empty((height, width), np.float32)
     for row in range(begin, end):
         given, out = rows[row, start : start + height * width], found[row, start : start + height * width]
-        if given.any():  # a cell that no ray has met has not moved
+        place = 0
+        while place < len(given) and given[place] == 0:
+            place += 1
+        if place < len(given):  # a cell that no ray has met has not moved
             np.dot(given.reshape(height, width), right, half)
-            np.dot(left, half, whole)
-            out[:] = whole.reshape(-1)
+            np.dot(left, half, out.reshape(height, width))
         else:
             out[:] = np.float32(0)

@@ -21,6 +21,7 @@ from kernels.gaussians.rasterize_forward_numba import (
     FIXED_PLANES,
     TILE,
     TRANSMITTANCE_MIN,
+    centre_of,
 )
 from kernels.gaussians.rasterize_numba import TILE_GRAIN, project_and_bin
 from kernels.threads import COMPILED, INNER, parallel_for
@@ -130,9 +131,7 @@ def _blend(
     height, width, planes = image.shape
     tiles_x = (width + TILE - 1) // TILE
     fx, fy, cx, cy = intrinsics[:4]
-    centre, ray, sums = np.empty(3), np.empty(3), np.empty(planes)
-    for axis in range(3):
-        centre[axis] = -(pose[0, axis] * pose[0, 3] + pose[1, axis] * pose[1, 3] + pose[2, axis] * pose[2, 3])
+    centre, ray, sums = centre_of(pose), np.empty(3), np.empty(planes)
     for tile in range(start, stop):
         y0, x0 = tile // tiles_x * TILE, tile % tiles_x * TILE
         for y in range(y0, min(y0 + TILE, height)):

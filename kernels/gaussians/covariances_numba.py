@@ -36,7 +36,7 @@ def _fill_rotation(w, x, y, z, matrix):
     matrix[2, 0], matrix[2, 1], matrix[2, 2] = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _unit(rotations, i):
     w, x, y, z = rotations[i]
     scale = 1 / sqrt(w * w + x * x + y * y + z * z)

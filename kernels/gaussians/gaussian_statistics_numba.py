@@ -60,9 +60,9 @@ def _reach(means, half, radii, shape):
         bounds[part] = cell_ranges(means[part], covariances, radii[part], shape)
     shapes = [part.contiguous() for part in (means, inverse, radii, bounds)]
     bricks = np.array(_brick_shape(shape))
-    starts = _brick_starts(bounds.numpy(), bricks)
+    starts, members = _brick_lists(bounds.numpy(), bricks)
     used = np.flatnonzero(np.diff(starts))
-    lists = used, starts, _brick_members(bounds.numpy(), bricks, starts), bricks
+    lists = used, starts, members, bricks
     reached = np.zeros((len(used), _EDGE**3), np.uint8)
     parallel_for(_mark_bricks, len(used), *shapes, *lists, reached, grain=4)
     return shapes, lists, reached
@@ -80,35 +80,43 @@ def _flat_indices(used, reached, shape):
     return np.ravel_multi_index(tuple(cell.T), shape)
 
 
+@njit(**COMPILED, **INNER)
+def _brick_range(bounds, g):
+    """First and past-the-last brick along x, y and z of a Gaussian; none where it reaches no cell."""
+    for axis in range(3):
+        if bounds[g, 0, axis] >= bounds[g, 1, axis]:
+            return 0, 0, 0, 0, 0, 0
+    x, y, z = bounds[g, 0, 0] // _EDGE, bounds[g, 0, 1] // _EDGE, bounds[g, 0, 2] // _EDGE
+    end_x, end_y = (bounds[g, 1, 0] - 1) // _EDGE + 1, (bounds[g, 1, 1] - 1) // _EDGE + 1
+    return x, end_x, y, end_y, z, (bounds[g, 1, 2] - 1) // _EDGE + 1
+
+
 @njit(**COMPILED)
-def _brick_starts(bounds, bricks):
-    """Where each brick's list of Gaussians starts, (bricks + 1,), by the Gaussians' ranges of cells."""
-    starts = np.zeros(bricks[0] * bricks[1] * bricks[2] + 1, np.int64)
+def _brick_lists(bounds, bricks):
+    """Gaussians of each brick in their own order, so that sums do not depend on who adds them up.
+
+    Brick b has ``members[starts[b] : starts[b + 1]]``.
+    """
+    starts = np.zeros(bricks[0] * bricks[1] * bricks[2] + 2, np.int64)
     for g in range(len(bounds)):
-        if (bounds[g, 0] < bounds[g, 1]).all():
-            low, high = bounds[g, 0] // _EDGE, (bounds[g, 1] - 1) // _EDGE
-            for x in range(low[0], high[0] + 1):
-                for y in range(low[1], high[1] + 1):
-                    for z in range(low[2], high[2] + 1):
-                        starts[(x * bricks[1] + y) * bricks[2] + z + 1] += 1
-    return np.cumsum(starts)
-
-
-@njit(**COMPILED)
-def _brick_members(bounds, bricks, starts):
-    """The lists themselves, in the Gaussians' order: sums do not depend on who adds them up."""
+        x0, x1, y0, y1, z0, z1 = _brick_range(bounds, g)
+        for x in range(x0, x1):
+            for y in range(y0, y1):
+                for z in range(z0, z1):
+                    starts[(x * bricks[1] + y) * bricks[2] + z + 2] += 1
+    for b in range(1, len(starts)):
+        starts[b] += starts[b - 1]
     members = np.empty(starts[-1], np.int32)
-    cursor = starts[:-1].copy()
     for g in range(len(bounds)):
-        if (bounds[g, 0] < bounds[g, 1]).all():
-            low, high = bounds[g, 0] // _EDGE, (bounds[g, 1] - 1) // _EDGE
-            for x in range(low[0], high[0] + 1):
-                for y in range(low[1], high[1] + 1):
-                    for z in range(low[2], high[2] + 1):
-                        brick = (x * bricks[1] + y) * bricks[2] + z
-                        members[cursor[brick]] = g
-                        cursor[brick] += 1
-    return members
+        x0, x1, y0, y1, z0, z1 = _brick_range(bounds, g)
+        for x in range(x0, x1):
+            for y in range(y0, y1):
+                for z in range(z0, z1):
+                    # starts[b + 1] runs from the brick's first place to its last + 1, where the next brick begins.
+                    brick = (x * bricks[1] + y) * bricks[2] + z
+                    members[starts[brick + 1]] = g
+                    starts[brick + 1] += 1
+    return starts[:-1], members
 
 
 @njit(**COMPILED, **INNER)
@@ -130,7 +138,7 @@ def _squared_distance(m, x, y, z):
     return least
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _distances(g, corner, means, inverse, radii, bounds, part, least):
     """Squared distances of the cells of a brick from Gaussian g, inf where it does not reach.
 
@@ -151,7 +159,7 @@ def _distances(g, corner, means, inverse, radii, bounds, part, least):
     return found
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _corner(brick, bricks):
     x, y, z = brick // (bricks[1] * bricks[2]), brick // bricks[2] % bricks[1], brick % bricks[2]
     return x * _EDGE, y * _EDGE, z * _EDGE
@@ -261,7 +269,7 @@ def _accumulate(
                     averages[row, c] = weighted[i, c] / local[i] if local[i] > 0 else 0.0
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _sample(g, corner, means, inverse, opacities, radii, table, part, amount):
     """Fills ``amount`` (8, 8, 8) with Li_1/2 of Gaussian g's alpha at the centres of the cells of ``part``."""
     m = inverse[g]

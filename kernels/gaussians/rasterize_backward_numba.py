@@ -20,6 +20,8 @@ from kernels.gaussians.rasterize_forward_numba import (
     LOOK_EVERY,
     TILE,
     TRANSMITTANCE_MIN,
+    any_open,
+    centre_of,
     falloff,
     tile_range,
 )
@@ -113,8 +115,8 @@ def blend_backward(start, stop, splats, bounds, features, starts, members, first
                 if power_y > cut:
                     continue
                 middle = u + slope * dy - np.float32(x0)
-                if count:
-                    state[y, VALUE] = state[y, ALPHA]
+                for x in range(TILE if count else 0):
+                    state[y, VALUE, x] = state[y, ALPHA, x]
                 for c in range(count):
                     feature = features[i, feature_of(used[c])]
                     for x in range(TILE):
@@ -160,8 +162,8 @@ def blend_backward(start, stop, splats, bounds, features, starts, members, first
             row[0] = -two * inverse_conditional * along
             row[1] = two * (inverse_conditional * slope * along - inverse_yy * across)
             row[2] = -two * inverse_conditional * row[2]
-            if (slot - starts[tile]) % LOOK_EVERY == LOOK_EVERY - 1 and not state[:, LIGHT].any():
-                closed = True
+            if (slot - starts[tile]) % LOOK_EVERY == LOOK_EVERY - 1:
+                closed = not any_open(state[:, LIGHT], transmittance_min)
 
 
 @njit(**COMPILED)
@@ -171,7 +173,7 @@ def project_backward(
 ):  # fmt: skip
     """Writes the gradients of the Gaussians [start, stop) from the sums of their pairs; see ``project``."""
     fx, fy, cx, cy, width, height, _, dilation = intrinsics
-    center = -(pose[:, :3].T.copy() @ pose[:, 3].copy())
+    center = centre_of(pose)
     basis, weights = np.empty(sh.shape[1]), np.empty(sh.shape[1])
     margin_x, margin_y = FRUSTUM_MARGIN * 0.5 * width / fx, FRUSTUM_MARGIN * 0.5 * height / fy
     shape, feature = np.empty(6), np.empty(features.shape[1])

@@ -23,6 +23,15 @@ FIXED_FEATURES = 5  # r, g, b, z, 1/z; further channels follow
 FIXED_PLANES = 6  # of an image: the same, then alpha, then the further channels
 
 
+@njit(**COMPILED, **INNER)
+def centre_of(pose):
+    """World position x, y, z of a camera, by its pose (3 or 4, 4) from world to camera."""
+    x = pose[0, 0] * pose[0, 3] + pose[1, 0] * pose[1, 3] + pose[2, 0] * pose[2, 3]
+    y = pose[0, 1] * pose[0, 3] + pose[1, 1] * pose[1, 3] + pose[2, 1] * pose[2, 3]
+    z = pose[0, 2] * pose[0, 3] + pose[1, 2] * pose[1, 3] + pose[2, 2] * pose[2, 3]
+    return -x, -y, -z
+
+
 @njit(**COMPILED)
 def project(start, stop, means, covariances, opacities, sh, channels, pose, intrinsics, splats, bounds, features):
     """Writes splat, bounds and features of each Gaussian in [start, stop).
@@ -34,7 +43,7 @@ def project(start, stop, means, covariances, opacities, sh, channels, pose, intr
     features (N, 5 + C): r, g, b, z, 1/z, channels; z is inf when the Gaussian is not seen.
     """
     fx, fy, cx, cy, width, height, near, dilation = intrinsics
-    center = -(pose[:, :3].T.copy() @ pose[:, 3].copy())
+    center = centre_of(pose)
     basis = np.empty(sh.shape[1])
     margin_x, margin_y = FRUSTUM_MARGIN * 0.5 * width / fx, FRUSTUM_MARGIN * 0.5 * height / fy
     for i in range(start, stop):
@@ -128,6 +137,16 @@ def falloff(power):
     return e * e
 
 
+@njit(**COMPILED, **INNER)
+def any_open(light, least):
+    """Whether one of a tile's pixels (16, 16) still lets through so much."""
+    for y in range(TILE):
+        for x in range(TILE):
+            if light[y, x] >= least:
+                return True
+    return False
+
+
 @njit(**COMPILED, fastmath={"contract"})
 def blend(start, stop, splats, bounds, features, starts, members, image):
     """Blends the tiles [start, stop), a row of 16 pixels at a time so that the compiler can use vector registers.
@@ -177,7 +196,7 @@ def blend(start, stop, splats, bounds, features, starts, members, image):
                     feature = features[i, FIXED_FEATURES + c]
                     for x in range(TILE):
                         sums[FIXED_PLANES + c, y, x] += weights[x] * feature
-            if (slot - starts[tile]) % LOOK_EVERY == LOOK_EVERY - 1 and not light.any():
+            if (slot - starts[tile]) % LOOK_EVERY == LOOK_EVERY - 1 and not any_open(light, transmittance_min):
                 break
         for y in range(y0, y1):
             for x in range(x0, x1):

@@ -9,7 +9,16 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from kernels.gaussians.rasterize_forward_numba import ALPHA_MAX, ALPHA_MIN, LOOK_EVERY, TILE, TRANSMITTANCE_MIN, falloff
+from kernels.gaussians.rasterize_forward_numba import (
+    ALPHA_MAX,
+    ALPHA_MIN,
+    LOOK_EVERY,
+    TILE,
+    TRANSMITTANCE_MIN,
+    any_open,
+    centre_of,
+    falloff,
+)
 from kernels.gaussians.rasterize_numba import TILE_GRAIN, project_and_bin
 from kernels.threads import COMPILED, INNER, parallel_for
 
@@ -27,11 +36,11 @@ def look(gaussians, half_axes: Tensor, view, blocked, cells, least_weight, near:
 
 
 @njit(**COMPILED, **INNER)
-def _whitened(axes, centre, variance, whitening, offset):
+def _whitened(axes, mean, eye, variance, whitening, offset):
     """Fills the map from world offsets to standard deviations along a Gaussian's axes, and its centre under it.
 
     Args:
-        centre: of the Gaussian, from the camera.
+        mean, eye: where the Gaussian and the camera are.
         variance: by which it is widened, squared world units.
     """
     for k in range(3):
@@ -40,10 +49,10 @@ def _whitened(axes, centre, variance, whitening, offset):
         offset[k] = 0
         for a in range(3):
             whitening[k, a] = axes[a, k] * scale
-            offset[k] += whitening[k, a] * centre[a]
+            offset[k] += whitening[k, a] * (mean[a] - eye[a])
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _place(whitening, offset, ray):
     """Distance along the unit ray from the camera at which the Gaussian's density is largest; at least 0."""
     product, square = 0.0, 0.0
@@ -54,7 +63,7 @@ def _place(whitening, offset, ray):
     return max(product / square, 0.0)
 
 
-@njit(**COMPILED)
+@njit(**COMPILED, **INNER)
 def _mark(t, ray, eye, lower, inverse_size, occupied):
     """Sets the cell at distance t along the ray, if the grid has it."""
     nx, ny, nz = occupied.shape
@@ -76,7 +85,7 @@ def _look(
     fx, fy, cx, cy, dilation = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3], intrinsics[7]
     height, width = reach.shape
     tiles_x = (width + TILE - 1) // TILE
-    eye = -(pose[:, :3].T.copy() @ pose[:, 3].copy())
+    eye = centre_of(pose)
     light = np.empty((TILE, TILE), dtype=np.float32)
     rays = np.empty((TILE, TILE, 3))
     whitening, offset = np.empty((3, 3)), np.empty(3)
@@ -118,13 +127,13 @@ def _look(
                         continue
                     if fresh:
                         size = float(features[i, 3]) / min(fx, fy)
-                        _whitened(half_axes[i], means[i] - eye, dilation * size * size, whitening, offset)
+                        _whitened(half_axes[i], means[i], eye, dilation * size * size, whitening, offset)
                         fresh = False
                     t = _place(whitening, offset, rays[y, x])
                     reach[y + y0, x + x0] = max(reach[y + y0, x + x0], np.float32(t))
                     if weight > least_weight:
                         _mark(t, rays[y, x], eye, lower, inverse_size, occupied)
-            if (slot - starts[tile]) % LOOK_EVERY == LOOK_EVERY - 1 and not (light >= blocked).any():
+            if (slot - starts[tile]) % LOOK_EVERY == LOOK_EVERY - 1 and not any_open(light, blocked):
                 break
         for y in range(y1 - y0):
             for x in range(x1 - x0):

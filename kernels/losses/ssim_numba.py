@@ -119,7 +119,8 @@ def _blur_rows(start, stop, planes, weights, blurred):
     for index in range(start, stop):
         channel, row = index // height, index % height
         for plane in range(count):
-            padded[RADIUS : RADIUS + width] = planes[plane, channel, row]
+            for x in range(width):
+                padded[RADIUS + x] = planes[plane, channel, row, x]
             _blur_row(padded, weights, blurred[plane, channel, row])
 
 

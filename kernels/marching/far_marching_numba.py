@@ -7,7 +7,7 @@ import torch
 from numba import njit
 from torch.nn import functional as F
 
-from kernels.marching.ray_marching_numba import place_in_bins
+from kernels.marching.ray_marching_numba import first_beyond, place_in_bins
 from kernels.threads import COMPILED, parallel_for
 
 _GRAIN = 256
@@ -43,9 +43,9 @@ def _walk(
         ray = part - rays if behind else part
         side = 1 if behind else 0
         length, begin = lengths[side, ray], starts[side, ray]
-        used = np.int64(0)  # bins that begin before the part's end
+        used = np.int64(0)  # bins that begin before the part's end, or at it
         if length > 0:
-            used = min(np.searchsorted(edges, length), bins)
+            used = min(first_beyond(edges, length), bins)
         found, share = np.int64(0), place_in_bins(part, seed)
         for i in range(used):
             k = i if behind else used - 1 - i

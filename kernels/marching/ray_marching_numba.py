@@ -53,6 +53,19 @@ def place_in_bins(ray, seed):
 
 
 @njit(**COMPILED, **INNER)
+def first_beyond(bounds, value):
+    """The first of rising ``bounds`` above a value, by halves; their number where none is."""
+    low, high = 0, len(bounds)
+    while low < high:
+        middle = (low + high) // 2
+        if bounds[middle] > value:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@njit(**COMPILED, **INNER)
 def cell_direction(direction, inverse_size):
     """A direction's component in cells, and its inverse: an axis that a ray goes along is one of no faces."""
     component = direction * inverse_size

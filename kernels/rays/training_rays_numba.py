@@ -11,6 +11,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from kernels.marching.ray_marching_numba import first_beyond
 from kernels.rays.camera_rays_numba import meet_slab
 from kernels.simd import prefetch
 from kernels.threads import COMPILED, parallel_for
@@ -100,7 +101,7 @@ def _draw(
         place = chosen[ray]
         if len(places) > 0:
             # The first view whose pixels end behind the chosen one.
-            view = np.searchsorted(ends, place, side="right")
+            view = first_beyond(ends, place)
             place += view * size - (ends[view - 1] if view > 0 else 0)
             prefetch(places, place)
         numbers[ray] = place

@@ -14,7 +14,7 @@ from kernels.marching.ray_marching_numba import LOOK, cell_direction, new_look, 
 from kernels.marching.ray_samples import COARSE, Cells
 from kernels.networks.layers_numba import BLOCK, MAX_RAW
 from kernels.simd import LANES, exponential, load, minimum, splat, store, trailing_zeros
-from kernels.threads import FAST, INNER, UNCALLED
+from kernels.threads import FAST, FIRST, INNER, UNCALLED
 
 TILE = 8  # pixels along a side
 _MOST = 4  # of one ray: those beyond the sample that ends it are for nothing
@@ -75,7 +75,7 @@ def open_tile(number, width, rays, grid, step, tile, picture):
     rgb, alpha, distance = picture
     tiles_x, height = (width + TILE - 1) // TILE, len(near) // width
     x0, y0 = number % tiles_x * TILE, number // tiles_x * TILE
-    alive = 0
+    alive = FIRST
     for row in range(y0, min(y0 + TILE, height)):
         for ray in range(row * width + x0, row * width + min(x0 + TILE, width)):
             rgb[ray, 0] = rgb[ray, 1] = rgb[ray, 2] = alpha[ray] = distance[ray] = _ZERO
