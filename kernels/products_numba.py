@@ -13,6 +13,9 @@ from kernels.simd import LANES, load, splat, store
 from kernels.threads import FAST
 
 ROWS = 4  # whose sums are in registers: buffers have room for a multiple
+# What sums begin with, and a stride: of one type with those that a kernel finds out, or all would be compiled again.
+NOTHING, ITSELF, ROW_BEHIND = np.int64(0), np.int64(1), np.int64(2)
+NEIGHBOURS = np.int64(1)
 _ZERO = np.float32(0)
 
 

@@ -7,9 +7,9 @@ import torch
 from numba import njit
 from torch.nn import functional as F
 
-from kernels.networks.layers_numba import BLOCK, bend, new_block, pack, unpack
-from kernels.products_numba import ROWS, padded, product
-from kernels.threads import FAST, parallel_for
+from kernels.networks.layers_numba import BLOCK, bend, copy_row, new_block, pack, unpack
+from kernels.products_numba import ITSELF, NEIGHBOURS, NOTHING, ROWS, padded, product
+from kernels.threads import FAST, UNCALLED, parallel_for
 
 _GRAIN = 512
 LEAST_ALPHA = 1e-8  # below it a ray's mean features fade out instead of dividing by nothing
@@ -60,7 +60,7 @@ class ShadeNumba(torch.autograd.Function):
         return grad_features, grad_alpha, None, None, None, *grads
 
 
-@njit(**FAST)
+@njit(**FAST, **UNCALLED)
 def _run(first, n, features, alpha, basis, parameters, biases, dims, slope, activations):
     """The network on rays ``first : first + n``; layer k's input is ``activations[k]``, its output the next one."""
     geometry, stride, even = features.shape[1], dims[0, 1], (n + ROWS - 1) // ROWS * ROWS
@@ -76,8 +76,9 @@ def _run(first, n, features, alpha, basis, parameters, biases, dims, slope, acti
         target = activations[layer + 1]
         if len(biases) > 0:
             for r in range(even):
-                target[r * outputs : (r + 1) * outputs] = biases[shift : shift + outputs]
-        product(n, inputs, activations[layer], rows, 1, parameters[at:], outputs, min(1, len(biases)), target)
+                copy_row(biases, shift, outputs, target, r * outputs)
+        start = ITSELF if len(biases) > 0 else NOTHING
+        product(n, inputs, activations[layer], rows, NEIGHBOURS, parameters[at:], outputs, start, target)
         if layer + 1 < len(dims):
             bend(even * outputs, slope, target)
         at += rows * outputs
@@ -123,13 +124,13 @@ def _shade_backward(
             _, rows, outputs = dims[layer]
             at -= rows * outputs
             source, upstream, grad = activations[layer], grads[layer + 1], grads[layer]
-            product(rows, n, source, 1, rows, upstream, outputs, 1, matrix_sum[at:])
+            product(rows, n, source, NEIGHBOURS, rows, upstream, outputs, ITSELF, matrix_sum[at:])
             if len(biases) > 0:
                 shift -= outputs
                 for r in range(n):
                     for c in range(outputs):
                         bias_sum[shift + c] += upstream[r * outputs + c]
-            product(n, outputs, upstream, outputs, 1, transposed[at:], rows, 0, grad)
+            product(n, outputs, upstream, outputs, NEIGHBOURS, transposed[at:], rows, NOTHING, grad)
             if layer > 0:
                 for i in range(n * rows):
                     grad[i] = grad[i] if source[i] > _ZERO else slope * grad[i]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kernels.threads import FAST, UNCALLED
+from kernels.threads import FAST, INNER
 
 _HALF, _ONE, _TWO = np.float32(0.5), np.float32(1), np.float32(2)
 _QUARTER, _HALF_PI = np.float32(0.25), np.float32(np.pi / 2)
@@ -15,7 +15,7 @@ _SIN9 = np.float32(1 / 362880)
 _COS4, _COS6, _COS8 = np.float32(1 / 24), np.float32(-1 / 720), np.float32(1 / 40320)
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def encode(x, order, first, n, frequencies, target):
     """[u, sin and cos of 2**k * pi/2 * u for every k] of a block: one polynomial each, then double angles."""
     size = 3 * n
@@ -43,7 +43,7 @@ def encode(x, order, first, n, frequencies, target):
             sine[i], cosine[i] = _TWO * s * c, (c - s) * (c + s)
 
 
-@njit(**FAST, **UNCALLED)
+@njit(**FAST, **INNER)
 def load_harmonics(harmonics, ray_index, order, first, n, begin, target):
     """Harmonics of a block's directions as rows of ``target`` from ``begin`` on."""
     for s in range(n if harmonics.shape[1] > 0 else 0):

@@ -147,6 +147,15 @@ def _even_block(count, most):
     return min(most, -(-count // (16 * blocks)) * 16)
 
 
+@njit(**FAST, **INNER)
+def _widest(dims):
+    """Channels of the widest layer's input or output."""
+    widest = 0
+    for layer in range(len(dims)):
+        widest = max(widest, dims[layer, 0], dims[layer, 1])
+    return widest
+
+
 @njit(**FAST, **UNCALLED)
 def run_layers(parameters, dims, first_layer, last_layer, n, activations):
     """Layers ``first .. last`` of one network on ``activations[first]``; layer k's output is ``activations[k + 1]``."""
@@ -178,7 +187,8 @@ def _forward_block(
     run_layers(density_row, dims, FIRST, density_layers, n, activations)
     geometry = dims[density_layers - 1, 1] - 1
     color_input = activations[density_layers]
-    raw[:n] = color_input[geometry * n : (geometry + 1) * n]
+    for s in range(n):
+        raw[s] = color_input[geometry * n + s]
     for s in range(n if basis.shape[1] > 0 else 0):
         direction = basis[ray_index[order[first + s]]]
         for c in range(len(direction)):
@@ -192,7 +202,7 @@ def _density(
 ):
     """Density of the points of ``pieces[start:stop]``."""
     layers = len(dims)
-    activations = np.empty((layers + 1, dims.max() * block), np.float32)
+    activations = np.empty((layers + 1, _widest(dims) * block), np.float32)
     for piece in range(start, stop):
         cell, begin, end = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]
         size = _even_block(end - begin, block)
@@ -200,7 +210,7 @@ def _density(
             n = min(end - first, size)
             encode(x, order, first, n, frequencies, activations[0])
             load_harmonics(harmonics, ray_index, order, first, n, dims[0, 0] - 1 - harmonics.shape[1], activations[0])
-            run_layers(density_parameters[cell], dims, 0, layers, n, activations)
+            run_layers(density_parameters[cell], dims, FIRST, layers, n, activations)
             raw = activations[layers, (dims[layers - 1, 1] - 1) * n :]
             for s in range(n):
                 density[order[first + s]] = density_of(raw[s])
@@ -216,7 +226,7 @@ def _forward(
     ``hidden`` (N, width) and ``geo`` (N, G) take the activations of these names, where they have any columns.
     """
     layers = len(dims)
-    activations, raw = np.empty((layers + 1, dims.max() * block), np.float32), np.empty(block, np.float32)
+    activations, raw = np.empty((layers + 1, _widest(dims) * block), np.float32), np.empty(block, np.float32)
     for piece in range(start, stop):
         cell, begin, end = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]
         density_row, color_row = density_parameters[cell], color_parameters[cell]
@@ -275,10 +285,10 @@ def _backward(
 
     Points whose outputs have no gradient are left out.
     """
-    layers = len(dims)
-    widest = dims.max() * block
-    activations, grads = np.empty((layers + 1, widest), np.float32), np.empty((layers + 1, widest), np.float32)
-    raw, weight_grad = np.empty(block, np.float32), np.empty((dims[:, 0] * dims[:, 1]).max(), np.float32)
+    layers, widest = len(dims), _widest(dims)
+    room = layers + 1, widest * block
+    activations, grads = np.empty(room, np.float32), np.empty(room, np.float32)
+    raw, weight_grad = np.empty(block, np.float32), np.empty(widest * widest, np.float32)
     geometry = dims[density_layers - 1, 1] - 1
     least_density = np.exp(-MAX_RAW)
     for piece in range(start, stop):
@@ -311,8 +321,8 @@ def _backward(
                     value = rgb[point, c]
                     grads[layers, c * n + s] = grad_rgb[point, c] * value * (_ONE - value)
             _backward_layers(color_row, dims, density_layers, layers, n, activations, grads, weight_grad, color_sum)
-            grads[density_layers, geometry * n : (geometry + 1) * n] = raw[:n]
             for s in range(n):
+                grads[density_layers, geometry * n + s] = raw[s]
                 for c in range(grad_geo.shape[1]):
                     grads[density_layers, c * n + s] += grad_geo[which[first + s], c]
             if grad_hidden.shape[1] == 0:

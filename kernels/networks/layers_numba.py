@@ -11,9 +11,9 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from kernels.products_numba import ROWS, padded, product
+from kernels.products_numba import NEIGHBOURS, NOTHING, ROW_BEHIND, ROWS, padded, product
 from kernels.simd import LANES, exponential, load, load_part, maximum, minimum, splat, store, store_part
-from kernels.threads import FAST, INNER
+from kernels.threads import FAST, INNER, UNCALLED
 
 BLOCK = 64  # samples whose activations are in the caches
 MAX_RAW = np.float32(15)  # of a density's logarithm
@@ -55,10 +55,13 @@ def unpack(parameters: Tensor, networks: Networks, shapes: Sequence[torch.Size])
     return [part[:inputs, :outputs] for part, (inputs, outputs) in zip(parts, shapes, strict=True)]
 
 
-@njit(**FAST)
+@njit(**FAST, **UNCALLED)
 def new_block(dims):
     """Room for a block's rows: the input of each layer of a network, and the last one's output."""
-    return np.zeros((len(dims) + 1, BLOCK * max(dims[:, 1].max(), dims[:, 2].max())), np.float32)
+    widest = 0
+    for layer in range(len(dims)):
+        widest = max(widest, dims[layer, 1], dims[layer, 2])
+    return np.zeros((len(dims) + 1, BLOCK * widest), np.float32)
 
 
 @njit(**FAST, **INNER)
@@ -128,9 +131,10 @@ def run_network(n, source, stride, along, parameters, dims, biased, slope, activ
     for layer in range(last + 1):
         inputs, rows, outputs = dims[layer]
         target = activations[layer & 1]
-        product(n, inputs, source, stride, along, parameters[at:], outputs, 2 * biased, target)
+        start = ROW_BEHIND if biased else NOTHING
+        product(n, inputs, source, stride, along, parameters[at:], outputs, start, target)
         if layer < last:
             bend(even * outputs, slope, target)
         at += rows * outputs
-        source, stride, along = target, outputs, 1
+        source, stride, along = target, outputs, NEIGHBOURS
     return source

@@ -27,9 +27,9 @@ from kernels.networks.layers_numba import (
     store_densities,
     unpack,
 )
-from kernels.products_numba import ROWS, product
+from kernels.products_numba import ITSELF, NEIGHBOURS, NOTHING, ROWS, product
 from kernels.simd import LANES, load, load_part, splat, store_part
-from kernels.threads import FAST, FIRST, INNER, SECOND, parallel_for
+from kernels.threads import FAST, FIRST, INNER, SECOND, UNCALLED, parallel_for
 
 _GRAIN = 4096
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -85,14 +85,14 @@ def _pack(weights: Sequence[Tensor]) -> Networks:
     return pack([weight.t()[None] for weight in weights], biased=False)
 
 
-@njit(**FAST)
+@njit(**FAST, **UNCALLED)
 def _run_layers(n, parameters, dims, first, last, at, activations):
     """Layers ``first .. last``; layer k's input is ``activations[k]``, its output ``activations[k + 1]``."""
     even = (n + ROWS - 1) // ROWS * ROWS
     for layer in range(first, last):
         inputs, rows, outputs = dims[layer]
         target = activations[layer + 1]
-        product(n, inputs, activations[layer], rows, 1, parameters[at:], outputs, 0, target)
+        product(n, inputs, activations[layer], rows, NEIGHBOURS, parameters[at:], outputs, NOTHING, target)
         if layer + 1 < last:
             bend(even * outputs, _ZERO, target)
         at += rows * outputs
@@ -108,11 +108,11 @@ def _density(start, stop, features, parameters, dims, density):
         n = min(stop - first, BLOCK)
         for s in range(n):
             fill_row(features, (first + s) * channels, channels, activations[0], s * dims[0, 1])
-        _run_layers(n, parameters, dims, 0, layers, 0, activations)
+        _run_layers(n, parameters, dims, FIRST, layers, FIRST, activations)
         store_densities(n, activations[layers], dims[-1, 2], buffer, density, first)
 
 
-@njit(**FAST)
+@njit(**FAST, **UNCALLED)
 def _forward_block(
     which, n, features, channels, harmonics, seen, basis, directions, ray_index, parameters, dims, density_layers,
     geometry, activations, raw,
@@ -127,9 +127,9 @@ def _forward_block(
         for s in range(n):
             ray = ray_index[which[s]]
             copy_row(harmonics, ray * seen, seen, activations[0], s * dims[0, 1] + channels)
-    at = _run_layers(n, parameters, dims, 0, density_layers, 0, activations)
+    at = _run_layers(n, parameters, dims, FIRST, density_layers, FIRST, activations)
     width = dims[density_layers - 1, 2]
-    raw[: n * width] = activations[density_layers, : n * width]
+    copy_row(activations[density_layers], 0, n * width, raw, 0)
     if density_layers < len(dims):
         stride, inputs = dims[density_layers, 1], activations[density_layers]
         inputs[: n * stride] = _ZERO
@@ -191,8 +191,8 @@ def _backward_layers(n, transposed, dims, first, last, end, activations, grads, 
     for layer in range(last - 1, first - 1, -1):
         _, rows, outputs = dims[layer]
         end -= rows * outputs
-        product(rows, n, activations[layer], 1, rows, grads[layer + 1], outputs, 1, total[end:])
-        product(n, outputs, grads[layer + 1], outputs, 1, transposed[end:], rows, 0, grads[layer])
+        product(rows, n, activations[layer], NEIGHBOURS, rows, grads[layer + 1], outputs, ITSELF, total[end:])
+        product(n, outputs, grads[layer + 1], outputs, NEIGHBOURS, transposed[end:], rows, NOTHING, grads[layer])
         if layer > first:
             _off(n * rows, activations[layer], grads[layer])
     return end
@@ -247,7 +247,7 @@ def _backward(
                 more = load_part(geo_grads, which[s] * geo_channels + c, geo_channels - c)
                 so_far = load_part(raw_grads, at + c, geo_channels - c)
                 store_part(raw_grads, at + c, so_far + more, geo_channels - c)
-        grads[density_layers, : n * width] = raw_grads[: n * width]
+        copy_row(raw_grads, 0, n * width, grads[density_layers], 0)
         if grad_hidden.shape[1] > 0:
             end = _backward_layers(n, transposed, dims, SECOND, density_layers, end, activations, grads, total)
             stride = dims[0, 2]

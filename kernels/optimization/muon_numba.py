@@ -9,9 +9,9 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
-from kernels.products_numba import ROWS, padded, product
+from kernels.products_numba import NEIGHBOURS, NOTHING, ROWS, padded, product
 from kernels.simd import LANES, load, splat, store
-from kernels.threads import FAST, parallel_for
+from kernels.threads import FAST, INNER, parallel_for
 
 _GRAIN = 4  # rows a thread takes at a time
 
@@ -110,17 +110,17 @@ def _muon(
                     g[i * width + j] = zero
 
 
-@njit(**FAST)
+@njit(**FAST, **INNER)
 def _orthogonalise(tall, across, coefficients, step, turned, gram, higher):
     """Does so to ``step`` (tall, across), whose columns, whole vectors, are padded by zeros, with room for the rest."""
     count = (tall + ROWS - 1) // ROWS * ROWS * across
     for n in range(len(coefficients)):
         linear, cubic, quintic = coefficients[n, 0], coefficients[n, 1], coefficients[n, 2]
-        product(across, tall, step, 1, across, step, across, 0, gram)
-        product(across, across, gram, across, 1, gram, across, 0, higher)
+        product(across, tall, step, NEIGHBOURS, across, step, across, NOTHING, gram)
+        product(across, across, gram, across, NEIGHBOURS, gram, across, NOTHING, higher)
         for i in range(0, across * across, LANES):
             value = splat(cubic, LANES) * load(gram, i, LANES) + splat(quintic, LANES) * load(higher, i, LANES)
             store(higher, i, value)
-        product(tall, across, step, across, 1, higher, across, 0, turned)
+        product(tall, across, step, across, NEIGHBOURS, higher, across, NOTHING, turned)
         for i in range(0, count, LANES):
             store(step, i, splat(linear, LANES) * load(step, i, LANES) + load(turned, i, LANES))
