@@ -98,10 +98,11 @@ class Student(nn.Module, ABC):
             density (N,) in 1 / world unit and rgb (N, 3) in [0, 1].
         """
 
-    def tapped(
-        self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: Sequence[str]
+    def emission(
+        self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: Sequence[str] = ()
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """As ``forward``, and activations of the samples, differentiable like the outputs.
+        """As ``forward``, but with the channels to composite along a ray, ``rgb_of_rays`` of which are its colour, and
+        activations of the samples, differentiable like the outputs.
 
         Args:
             taps: ``encoding``, the encoded position; ``hidden``, the density network's first hidden layer after its
@@ -109,21 +110,8 @@ class Student(nn.Module, ABC):
                 logarithm of the density in multiples of ``density_unit``.
 
         Returns:
-            density (N,), rgb (N, 3) and each tap (N, ``tap_width``).
-
-        Raises:
-            ValueError: no such tap.
-        """
-        density, channels, activations = self.emission(positions, directions, ray_index, taps)
-        return density, self._colors(channels, directions, ray_index), activations
-
-    def emission(
-        self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: Sequence[str] = ()
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """As ``tapped``, but with the channels to composite along a ray, ``rgb_of_rays`` of which are its colour.
-
-        Returns:
-            density (N,), channels (N, C), which are rgb or a deferred student's features, and each tap.
+            density (N,), channels (N, C), which are rgb or a deferred student's features, and each tap (N,
+            ``tap_width``).
 
         Raises:
             ValueError: no such tap.
@@ -171,6 +159,11 @@ class Student(nn.Module, ABC):
         if tap not in TAPS:
             raise ValueError(f"tap: found {tap!r}, expected one of {list(TAPS)}")
         return _SAMPLE_WIDTH if tap == "sample" else self._inner_width(tap)
+
+    def _seen_alone(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
+        """``forward`` of a student that has an ``_emission`` of its own."""
+        density, channels, _ = self.emission(positions, directions, ray_index)
+        return density, self._colors(channels, directions, ray_index)
 
     def _colors(self, channels: Tensor, directions: Tensor, ray_index: Tensor) -> Tensor:
         return self.shade(channels, directions[ray_index]) if self.deferred else channels

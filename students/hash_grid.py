@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kernels.encoding.hash_encoding import hash_encode
 from kernels.encoding.hash_layout import HashLayout
-from kernels.networks.radiance_mlp import color_mlp, color_of_rays, density_mlp, geometry_mlp, tapped_radiance_mlp
+from kernels.networks.radiance_mlp import color_mlp, color_of_rays, density_mlp, geometry_mlp, radiance_mlp
 from kernels.optimization.updates import Shapes, TouchedRows
 from kernels.rendering.fused_render import HashField, density_harmonics
 from settings.sections import FromList, PowerOfTwo, Section, problem
@@ -86,7 +86,7 @@ class HashGridStudent(Student):
         return _layout(settings).entries * settings.features + sum(fan_in * fan_out for fan_in, fan_out in networks)
 
     def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
-        return self.tapped(positions, directions, ray_index, ())[:2]
+        return self._seen_alone(positions, directions, ray_index)
 
     def _emission(
         self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]
@@ -101,7 +101,7 @@ class HashGridStudent(Student):
             if self.density_degree is not None:
                 named["harmonics"] = basis[:, 1 : 1 + density_harmonics(self.density_degree)]
             networks = weights, list(self.color_weights)
-            density, channels, activations = tapped_radiance_mlp(encoding, basis, ray_index, *networks, inner, **named)
+            density, channels, activations = radiance_mlp(encoding, basis, ray_index, *networks, inner, **named)
         return density, channels, activations | ({"encoding": encoding} if "encoding" in taps else {})
 
     def shade(self, features: Tensor, directions: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from kernels.networks.grouped_mlp import (
     color_of_rays,
     grouped_density_mlp,
     grouped_geometry_mlp,
-    tapped_grouped_radiance_mlp,
+    grouped_radiance_mlp,
 )
 from kernels.optimization.updates import Shapes, TouchedRows
 from kernels.rendering.fused_render import GroupedField, density_harmonics
@@ -91,7 +91,7 @@ class KiloUniformStudent(Student):
         return cells * layout.density_size + (1 if settings.shading == "deferred" else cells) * layout.color_size
 
     def forward(self, positions: Tensor, directions: Tensor, ray_index: Tensor) -> tuple[Tensor, Tensor]:
-        return self.tapped(positions, directions, ray_index, ())[:2]
+        return self._seen_alone(positions, directions, ray_index)
 
     def _emission(
         self, positions: Tensor, directions: Tensor, ray_index: Tensor, taps: tuple[str, ...]
@@ -106,7 +106,7 @@ class KiloUniformStudent(Student):
             density, channels, activations = grouped_geometry_mlp(*where, inner, **named)
         else:
             basis = self._direction_basis(directions)
-            density, channels, activations = tapped_grouped_radiance_mlp(
+            density, channels, activations = grouped_radiance_mlp(
                 local,
                 basis,
                 ray_index,

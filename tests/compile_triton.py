@@ -213,7 +213,7 @@ def radiance(width, dtype=FULL, channels=32, color_hidden=2, harmonics=0):
     weights = [weight.requires_grad_() for weight in (*density, *color_weights(width, color_hidden))]
     rays, basis = torch.zeros(300, dtype=torch.int64), torch.zeros(5, 16)
     seen = {"harmonics": basis[:, 1 : 1 + harmonics] if harmonics else None, "implementation": "triton"}
-    backward(*radiance_mlp(features, basis, rays, weights[:2], weights[2:], **seen))
+    backward(*radiance_mlp(features, basis, rays, weights[:2], weights[2:], **seen)[:2])
     density_mlp(features, density, implementation="triton")
     backward(*geometry_mlp(features, weights[:2], ray_index=rays, **seen)[:2])
     sums, alpha = torch.zeros(300, 15, requires_grad=True), torch.zeros(300, requires_grad=True)
@@ -232,7 +232,7 @@ def grouped(width, dtype=FULL, frequencies=4, density_layers=2, harmonics=0):
     x, index = torch.zeros(600, 3), torch.zeros(600, dtype=torch.int64)
     leaves = [matrix.requires_grad_() for matrix in parameters]
     seen = {"harmonics": torch.zeros(5, harmonics), "implementation": "triton"}
-    backward(*grouped_radiance_mlp(x, torch.zeros(5, 16), index, index, *leaves, layout, **seen))
+    backward(*grouped_radiance_mlp(x, torch.zeros(5, 16), index, index, *leaves, layout, **seen)[:2])
     # As the occupancy's refresh asks: of no direction, by cells as narrow as routing gives them.
     grouped_density_mlp(x, index.short(), parameters[0], layout, implementation="triton")
     backward(*grouped_geometry_mlp(x, index, leaves[0], layout, ray_index=index, **seen)[:2])

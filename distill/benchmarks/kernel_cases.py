@@ -79,7 +79,7 @@ def radiance_mlp_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
     for implementation in implementations(device):
 
         def work(implementation: str = implementation) -> None:
-            density, rgb = radiance_mlp.radiance_mlp(
+            density, rgb, _ = radiance_mlp.radiance_mlp(
                 features, basis, ray_index, weights[:2], weights[2:], implementation=implementation
             )
             (density.sum() + rgb.sum()).backward()
@@ -134,7 +134,7 @@ def grouped_mlp_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
         def work(implementation: str = implementation, networks: list[torch.nn.Parameter] = networks) -> None:
             with one_torch_thread() if device.type == "cpu" else nullcontext():
                 rounded = (network.to(precision) for network in networks)
-                density, rgb = grouped_mlp.grouped_radiance_mlp(
+                density, rgb, _ = grouped_mlp.grouped_radiance_mlp(
                     *inputs, *rounded, layout, implementation=implementation
                 )
                 (density.sum() + rgb.sum()).backward()

@@ -146,7 +146,7 @@ def render_rays(
     """Renders training rays at random places in bins (a function of the seed alone).
 
     Args:
-        taps: activations of the student that are wanted beside its outputs, see ``Student.tapped``.
+        taps: activations of the student that are wanted beside its outputs, see ``Student.emission``.
         capacity: samples to make room for, so that nothing waits for their number, see ``march``; None: all there are.
     """
     samples = march(

@@ -33,12 +33,14 @@ def grouped_radiance_mlp(
     density_parameters: Tensor,
     color_parameters: Tensor,
     layout: GroupedLayout,
+    taps: Sequence[str] = (),
     *,
     harmonics: Tensor | None = None,
+    precision: torch.dtype | None = None,
     touched: tuple[TouchedRows, TouchedRows] | None = None,
     implementation: str = "auto",
-) -> tuple[Tensor, Tensor]:
-    """Density and colour of points, each from its cell's network.
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Density and colour of points, each from its cell's network, and what flows inside, differentiable like them.
 
     Args:
         x: (N, 3) float32 in the cell's coordinates, [-1, 1] inside it. Not differentiated.
@@ -47,57 +49,26 @@ def grouped_radiance_mlp(
         density_parameters: (cells, layout.density_size) float32; with torch and Triton also float16 or bfloat16: then
             factors of products have that type, sums remain float32 (with torch, those of one product).
         color_parameters: (cells, layout.color_size), of the same type.
+        taps: ``hidden``, the density network's first hidden layer after its leaky ReLU, and ``geo``, the geometry
+            features.
         harmonics: (R, layout.harmonics) what density networks take of each ray's direction; None: zeros. Not
             differentiated.
+        precision: type that the parameters are rounded to; from Triton their gradients have their own type all the
+            same. None: the parameters' own.
         touched: of the two matrices, to flag the cells to whose gradient the backward pass adds (by numba; the others,
             which keep no account of it, flag every cell on the CPU and none on a GPU, where nothing reads the flags).
         implementation: "auto", "torch", "numba" or "triton" (on CUDA torch where layers are more than 64 wide, or
-            32 in full precision).
+            32 in full precision). The Triton twin keeps its activations to itself: with taps it is none.
 
     Returns:
-        density (N,) >= 0 and rgb (N, 3) in (0, 1). The numba twin adds the gradients of float32 leaves into their
-        ``.grad`` in place, rows of touched cells only, rather than allocating dense ones in every step.
+        density (N,) >= 0, rgb (N, 3) in (0, 1), and each tap (N, width). The numba twin adds the gradients of float32
+        leaves into their ``.grad`` in place, rows of touched cells only, rather than allocating dense ones in every
+        step.
 
     Raises:
         ValueError: shapes do not fit, or a cell index is out of range (from Triton such a point's outputs are NaN, as
-            the check would wait for the GPU).
-    """
-    return tapped_grouped_radiance_mlp(
-        x, basis, ray_index, cell_index, density_parameters, color_parameters, layout, (),
-        harmonics=harmonics, touched=touched, implementation=implementation,
-    )[:2]  # fmt: skip
-
-
-def tapped_grouped_radiance_mlp(
-    x: Tensor,
-    basis: Tensor,
-    ray_index: Tensor,
-    cell_index: Tensor,
-    density_parameters: Tensor,
-    color_parameters: Tensor,
-    layout: GroupedLayout,
-    taps: Sequence[str],
-    *,
-    harmonics: Tensor | None = None,
-    precision: torch.dtype | None = None,
-    touched: tuple[TouchedRows, TouchedRows] | None = None,
-    implementation: str = "auto",
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """As ``grouped_radiance_mlp``, and what flows inside, differentiable like the outputs.
-
-    Args:
-        taps: ``hidden``, the density network's first hidden layer after its leaky ReLU, and ``geo``, the geometry
-            features.
-        precision: type that the parameters are rounded to; from Triton their gradients have their own type all the
-            same. None: the parameters' own.
-        implementation: "auto", "torch" or "numba": the Triton twin keeps its activations to itself. Without taps, as
-            there.
-
-    Returns:
-        density (N,), rgb (N, 3), and each tap (N, width).
-
-    Raises:
-        ValueError: as there; an unknown tap, or ``hidden`` of a density network without a hidden layer.
+            the check would wait for the GPU); an unknown tap, or ``hidden`` of a density network without a hidden
+            layer.
     """
     check_taps(taps, layout.density_layers)
     _check(x, cell_index, density_parameters, layout.density_size)
@@ -136,7 +107,7 @@ def grouped_geometry_mlp(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """The density networks alone, differentiable: density (N,), geometry features (N, G), and each tap.
 
-    Arguments are those of ``tapped_grouped_radiance_mlp``, but that the Triton twin gives ``geo`` too; in half
+    Arguments are those of ``grouped_radiance_mlp``, but that the Triton twin gives ``geo`` too; in half
     precision the geometry features have its type. ``ray_index`` is needed where ``harmonics`` are given.
 
     Raises:

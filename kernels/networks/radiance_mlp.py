@@ -60,11 +60,12 @@ def radiance_mlp(
     ray_index: Tensor,
     density_weights: Sequence[Tensor],
     color_weights: Sequence[Tensor],
+    taps: Sequence[str] = (),
     *,
     harmonics: Tensor | None = None,
     implementation: str = "auto",
-) -> tuple[Tensor, Tensor]:
-    """Density and colour of samples.
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Density and colour of samples, and what flows inside, differentiable like them and in the same backward pass.
 
     Args:
         features: (N, C) encoded positions; float32, or with torch and Triton also float16 or bfloat16: then factors of
@@ -73,44 +74,19 @@ def radiance_mlp(
         ray_index: (N,) int64 row of ``basis`` for each sample.
         density_weights: layers (out, in); the last has 1 + G rows: raw density, then G geometry features.
         color_weights: layers (out, in); the first takes G + S channels, the last has 3 rows.
+        taps: ``hidden``, the density network's first hidden layer after its ReLU, and ``geo``, the geometry features.
         harmonics: (R, H) what the density network takes of each ray's direction, behind the features; None: nothing.
             Not differentiated.
         implementation: "auto", "torch", "numba" or "triton" (on CUDA torch where layers are more than 64 wide, or
-            32 in full precision; harmonics do not count).
+            32 in full precision; harmonics do not count). The Triton twin keeps its activations to itself: with taps it
+            is none.
 
     Returns:
-        density (N,) >= 0 and rgb (N, 3) in (0, 1).
+        density (N,) >= 0, rgb (N, 3) in (0, 1), and each tap (N, width).
 
     Raises:
-        ValueError: the implementation cannot run there, or a layer is too wide for it.
-    """
-    named = {"harmonics": harmonics, "implementation": implementation}
-    return tapped_radiance_mlp(features, basis, ray_index, density_weights, color_weights, (), **named)[:2]
-
-
-def tapped_radiance_mlp(
-    features: Tensor,
-    basis: Tensor,
-    ray_index: Tensor,
-    density_weights: Sequence[Tensor],
-    color_weights: Sequence[Tensor],
-    taps: Sequence[str],
-    *,
-    harmonics: Tensor | None = None,
-    implementation: str = "auto",
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """As ``radiance_mlp``, and what flows inside, differentiable like the outputs and in the same backward pass.
-
-    Args:
-        taps: ``hidden``, the density network's first hidden layer after its ReLU, and ``geo``, the geometry features.
-        implementation: "auto", "torch" or "numba": the Triton twin keeps its activations to itself. Without taps, as
-            there.
-
-    Returns:
-        density (N,), rgb (N, 3), and each tap (N, width).
-
-    Raises:
-        ValueError: an unknown tap, or ``hidden`` of a density network without a hidden layer.
+        ValueError: the implementation cannot run there, or a layer is too wide for it; an unknown tap, or ``hidden`` of
+            a density network without a hidden layer.
     """
     check_taps(taps, len(density_weights) - 1)
     available = _available(features.dtype, [*density_weights, *color_weights], harmonics, tapped=bool(taps))
@@ -142,7 +118,7 @@ def geometry_mlp(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """The density network alone, differentiable: density (N,), geometry features (N, G), and each tap.
 
-    Arguments are those of ``tapped_radiance_mlp``, but that the Triton twin gives ``geo`` too; of features in half
+    Arguments are those of ``radiance_mlp``, but that the Triton twin gives ``geo`` too; of features in half
     precision the geometry features have their type. ``harmonics`` go with ``ray_index``.
 
     Raises:

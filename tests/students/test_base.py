@@ -95,7 +95,7 @@ def test_places_are_in_units_of_the_longest_side(field):
 def test_the_tap_of_samples_tells_densities_apart_down_to_a_millionth(field):
     student = field(lambda positions: positions[:, 0])
     asked = torch.tensor([[0.0, 0, 0], [1e-5, 0, 0], [2.0, 0, 0]]), torch.eye(3)[:1], torch.zeros(3, dtype=torch.int64)
-    tap = student.tapped(*asked, ("sample",))[2]["sample"]
+    tap = student.emission(*asked, ("sample",))[2]["sample"]
     assert tap[:, 3].tolist() == pytest.approx([math.log(1e-6), math.log(1e-5), math.log(2.0)], rel=1e-5)
     assert tap[0, :3].tolist() == [0.25, 0.5, 1.0]
 

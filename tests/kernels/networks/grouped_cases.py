@@ -33,7 +33,8 @@ def run(implementation, layout, case, upstream, touched=None):
     device = device_of(implementation)
     case = {name: value.to(device) for name, value in case.items()}
     leaves = {name: case[name].clone().requires_grad_() for name in ("density_parameters", "color_parameters")}
-    outputs = grouped_radiance_mlp(**{**case, **leaves}, layout=layout, touched=touched, implementation=implementation)
+    named = {"layout": layout, "touched": touched, "implementation": implementation}
+    outputs = grouped_radiance_mlp(**{**case, **leaves}, **named)[:2]
     torch.autograd.backward(outputs, [grad.to(device) for grad in upstream])
     return [output.detach().cpu() for output in outputs], [leaf.grad.cpu() for leaf in leaves.values()]
 

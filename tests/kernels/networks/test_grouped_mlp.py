@@ -142,7 +142,7 @@ def test_features_inside_the_kernel(twin, frequencies):
 @IMPLEMENTATIONS
 def test_density_alone_is_the_density(implementation):
     case = random_case(SMALL, torch.randint(6, (301,)), cells=6)
-    density, _ = grouped_radiance_mlp(**case, layout=SMALL, implementation="torch")
+    density, *_ = grouped_radiance_mlp(**case, layout=SMALL, implementation="torch")
     torch.testing.assert_close(run_density(implementation, SMALL, case), density, rtol=1e-4, atol=1e-6)
 
 
@@ -175,7 +175,7 @@ def test_gradients_add_up_over_calls(implementation):
     case = {name: value.to(device) for name, value in case.items()}
     leaves = {name: case[name].clone().requires_grad_() for name in ("density_parameters", "color_parameters")}
     for _ in range(2):
-        outputs = grouped_radiance_mlp(**{**case, **leaves}, layout=SMALL, implementation=implementation)
+        outputs = grouped_radiance_mlp(**{**case, **leaves}, layout=SMALL, implementation=implementation)[:2]
         torch.autograd.backward(outputs, [grad.to(device) for grad in upstream])
     for leaf, grad in zip(leaves.values(), single, strict=True):
         torch.testing.assert_close(leaf.grad.cpu(), 2 * grad)
@@ -189,7 +189,7 @@ def test_computed_networks_get_their_gradients(implementation):
     case = {name: value.to(device) for name, value in case.items()}
     halves = {name: (case[name] / 2).requires_grad_() for name in ("density_parameters", "color_parameters")}
     networks = {name: 2 * half for name, half in halves.items()}
-    outputs = grouped_radiance_mlp(**{**case, **networks}, layout=SMALL, implementation=implementation)
+    outputs = grouped_radiance_mlp(**{**case, **networks}, layout=SMALL, implementation=implementation)[:2]
     found = torch.autograd.grad(outputs, list(halves.values()), [grad.to(device) for grad in upstream])
     for grad, want in zip(found, expected, strict=True):
         torch.testing.assert_close(grad.cpu(), 2 * want, rtol=1e-3, atol=1e-4)
@@ -205,7 +205,7 @@ def test_fixed_networks_get_no_gradient(implementation, fixed):
     case = {name: value.to(device) for name, value in case.items()}
     (free,) = {*names} - {fixed}
     case[free].requires_grad_()
-    outputs = grouped_radiance_mlp(**case, layout=SMALL, implementation=implementation)
+    outputs = grouped_radiance_mlp(**case, layout=SMALL, implementation=implementation)[:2]
     differentiable = [(out, grad.to(device)) for out, grad in zip(outputs, upstream, strict=True) if out.requires_grad]
     torch.autograd.backward(*zip(*differentiable, strict=True))
     assert case[fixed].grad is None

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from kernels.dispatch import chosen_implementations
 from kernels.networks.grouped_layout import GroupedLayout, fourier_features
-from kernels.networks.grouped_mlp import grouped_radiance_mlp, tapped_grouped_radiance_mlp
-from tests.triton_device import device_of, needs_triton
+from kernels.networks.grouped_mlp import grouped_radiance_mlp
+from tests.triton_device import DEVICE, device_of, needs_triton
 
 CHOICES = [taps for count in (0, 1, 2) for taps in itertools.combinations(("hidden", "geo"), count)]
 
@@ -26,7 +27,7 @@ def arguments(count: int, density_layers: int = 2, cells: int = 5) -> tuple:
 
 def gradients(name: str, given: tuple, taps: tuple[str, ...], only_taps: bool) -> tuple[list[Tensor], list[Tensor]]:
     leaves = [parameters.clone().requires_grad_() for parameters in given[4:6]]
-    density, rgb, inside = tapped_grouped_radiance_mlp(*given[:4], *leaves, given[6], taps, implementation=name)
+    density, rgb, inside = grouped_radiance_mlp(*given[:4], *leaves, given[6], taps, implementation=name)
     assert tuple(inside) == tuple(tap for tap in ("hidden", "geo") if tap in taps)
     outputs = [*inside.values()] if only_taps else [density, rgb, *inside.values()]
     loss = sum((output * torch.linspace(-1, 1, output.numel()).view(output.shape)).sum() for output in outputs)
@@ -49,7 +50,7 @@ def test_numba_gives_what_torch_gives(count, density_layers, taps) -> None:
 def test_tapping_leaves_the_outputs_as_they_are(name) -> None:
     given = arguments(200)
     plain = grouped_radiance_mlp(*given, implementation=name)
-    tapped = tapped_grouped_radiance_mlp(*given, ("hidden", "geo"), implementation=name)
+    tapped = grouped_radiance_mlp(*given, ("hidden", "geo"), implementation=name)
     assert torch.equal(plain[0], tapped[0]) and torch.equal(plain[1], tapped[1])
 
 
@@ -57,17 +58,16 @@ def test_tapping_leaves_the_outputs_as_they_are(name) -> None:
 def test_without_taps_triton_serves() -> None:
     *tensors, layout = arguments(20)
     given = (*(tensor.to(device_of("triton")) for tensor in tensors), layout)
-    plain = grouped_radiance_mlp(*given, implementation="triton")
-    tapped = tapped_grouped_radiance_mlp(*given, (), implementation="triton")
-    assert torch.equal(plain[0], tapped[0]) and torch.equal(plain[1], tapped[1]) and tapped[2] == {}
-    inside = tapped_grouped_radiance_mlp(*given, ("geo",), implementation="triton")[2]  # by another: triton's has none
+    assert grouped_radiance_mlp(*given, implementation="triton")[2] == {}
+    assert chosen_implementations()[f"grouped_mlp[{DEVICE.type}]"] == "triton"
+    inside = grouped_radiance_mlp(*given, ("geo",), implementation="triton")[2]  # by another: triton's has none
     assert inside["geo"].shape == (20, 5)
 
 
 def test_the_taps_are_the_cells_own_activations() -> None:
     given = arguments(40, 1)
     x, cell_index, parameters, layout = given[0], given[3], given[4], given[6]
-    _, _, inside = tapped_grouped_radiance_mlp(*given, ("hidden", "geo"))
+    _, _, inside = grouped_radiance_mlp(*given, ("hidden", "geo"))
     (rows, columns), encoded = layout.density_dims[0].tolist(), fourier_features(x, layout.frequencies)
     for point in (0, 17, 39):
         matrix = parameters[cell_index[point]][: rows * columns].view(rows, columns)
@@ -77,6 +77,6 @@ def test_the_taps_are_the_cells_own_activations() -> None:
 
 def test_an_activation_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="taps"):
-        tapped_grouped_radiance_mlp(*arguments(3), ("encoding",))
+        grouped_radiance_mlp(*arguments(3), ("encoding",))
     with pytest.raises(ValueError, match="taps"):
-        tapped_grouped_radiance_mlp(*arguments(3, 0), ("hidden",))
+        grouped_radiance_mlp(*arguments(3, 0), ("hidden",))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kernels.networks.grouped_layout import GroupedLayout
-from kernels.networks.grouped_mlp import tapped_grouped_radiance_mlp
+from kernels.networks.grouped_mlp import grouped_radiance_mlp
 from kernels.networks.radiance_mlp import twins_of
 from tests.kernels.networks.grouped_cases import SEEN, SMALL, assert_twins_agree, random_case, random_upstream, run
 from tests.triton_device import DEVICE, needs_gpu, needs_triton
@@ -47,9 +47,7 @@ def test_triton_rounds_parameters_but_not_the_sums_of_their_gradients():
     case = random_case(SMALL, torch.zeros(600, dtype=torch.int64), cells=1)
     leaves = {name: case[name].clone().requires_grad_() for name in ("density_parameters", "color_parameters")}
     given = {name: value.to(DEVICE) for name, value in (case | leaves).items()}
-    density, rgb, _ = tapped_grouped_radiance_mlp(
-        **given, layout=SMALL, taps=(), precision=torch.float16, implementation="triton"
-    )
+    density, rgb, _ = grouped_radiance_mlp(**given, layout=SMALL, precision=torch.float16, implementation="triton")
     half = {name: value.detach().half() for name, value in leaves.items()}
     expected, _ = run("triton", SMALL, case | half, random_upstream(case))
     assert torch.equal(density.cpu(), expected[0].cpu()) and torch.equal(rgb.cpu(), expected[1].cpu())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels.dispatch import chosen_implementations
-from kernels.networks.radiance_mlp import density_mlp, geometry_mlp, radiance_mlp, tapped_radiance_mlp
+from kernels.networks.radiance_mlp import density_mlp, geometry_mlp, radiance_mlp
 from kernels.triton_support import MAX_WIDTHS
 from tests.triton_device import DEVICE, TRITON, device_of, needs_triton
 
@@ -27,7 +27,7 @@ def arguments(count: int, density_layers: int = 2) -> tuple:
 
 
 def gradients(name: str, given: tuple, taps: tuple[str, ...], only_taps: bool = False) -> tuple[list, list]:
-    density, rgb, inside = tapped_radiance_mlp(*given, taps, implementation=name)
+    density, rgb, inside = radiance_mlp(*given, taps, implementation=name)
     assert tuple(inside) == tuple(tap for tap in ("hidden", "geo") if tap in taps)
     outputs = [*inside.values()] if only_taps else [density, rgb, *inside.values()]
     loss = sum((output * torch.linspace(-1, 1, output.numel()).view(output.shape)).sum() for output in outputs)
@@ -55,7 +55,7 @@ def test_numba_gives_what_torch_gives(count, density_layers, taps) -> None:
 def test_tapping_leaves_the_outputs_as_they_are(name) -> None:
     given = arguments(100)
     plain = radiance_mlp(*given, implementation=name)
-    tapped = tapped_radiance_mlp(*given, ("hidden", "geo"), implementation=name)
+    tapped = radiance_mlp(*given, ("hidden", "geo"), implementation=name)
     assert torch.equal(plain[0], tapped[0]) and torch.equal(plain[1], tapped[1])
 
 
@@ -64,18 +64,15 @@ def test_without_taps_triton_serves() -> None:
     features, basis, ray_index, density, color = arguments(20, 1)
     on = [tensor.detach().to(device_of("triton")) for tensor in (features, basis, ray_index, *density, *color)]
     given = (*on[:3], on[3 : 3 + len(density)], on[3 + len(density) :])
-    plain, tapped = (
-        radiance_mlp(*given, implementation="triton"),
-        tapped_radiance_mlp(*given, (), implementation="triton"),
-    )
-    assert torch.equal(plain[0], tapped[0]) and torch.equal(plain[1], tapped[1]) and tapped[2] == {}
-    inside = tapped_radiance_mlp(*given, ("geo",), implementation="triton")[2]  # by another: triton's has no taps
+    assert radiance_mlp(*given, implementation="triton")[2] == {}
+    assert chosen_implementations()[f"radiance_mlp[{DEVICE.type}]"] == "triton"
+    inside = radiance_mlp(*given, ("geo",), implementation="triton")[2]  # by another: triton's has no taps
     assert inside["geo"].shape == (20, 5)
 
 
 def test_the_taps_are_the_networks_own_activations() -> None:
     features, basis, ray_index, density, color = arguments(50, 1)
-    _, _, inside = tapped_radiance_mlp(features, basis, ray_index, density, color, ("hidden", "geo"))
+    _, _, inside = radiance_mlp(features, basis, ray_index, density, color, ("hidden", "geo"))
     hidden = (features @ density[0].T).clamp(min=0)
     torch.testing.assert_close(inside["hidden"], hidden, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(inside["geo"], (hidden @ density[1].T)[:, 1:], rtol=1e-4, atol=1e-5)
@@ -84,7 +81,7 @@ def test_the_taps_are_the_networks_own_activations() -> None:
 @pytest.mark.parametrize(("taps", "density_layers"), [(("sample",), 1), (("hidden",), 0)])
 def test_an_activation_that_is_not_there_is_refused(taps, density_layers) -> None:
     with pytest.raises(ValueError, match="taps"):
-        tapped_radiance_mlp(*arguments(3, density_layers), taps)
+        radiance_mlp(*arguments(3, density_layers), taps)
 
 
 @pytest.mark.parametrize("implementation", ["torch", "numba", TRITON])
@@ -102,7 +99,7 @@ def test_harmonics_of_rays_are_inputs_behind_the_features(shaded, implementation
         named = {"harmonics": heard, "implementation": name}
         taps = () if implementation == "triton" else ("hidden", "geo")
         if shaded:
-            *outputs, inside = tapped_radiance_mlp(features, basis.to(device), rays, *networks, taps, **named)
+            *outputs, inside = radiance_mlp(features, basis.to(device), rays, *networks, taps, **named)
         else:
             *outputs, inside = geometry_mlp(features, networks[0], taps, ray_index=rays, **named)
         outputs += inside.values()
@@ -124,7 +121,7 @@ def test_beside_harmonics_an_encoding_and_its_gradient_stay_channel_major(shaded
     rays, basis, harmonics, *weights = (part.to(DEVICE) for part in (rays, basis, harmonics, *weights))
     named = {"harmonics": harmonics, "implementation": "triton"}
     if shaded:
-        outputs = radiance_mlp(encoding, basis, rays, weights[:2], weights[2:], **named)
+        outputs = radiance_mlp(encoding, basis, rays, weights[:2], weights[2:], **named)[:2]
     else:
         outputs = geometry_mlp(encoding, weights[:2], ray_index=rays, **named)[:2]
     (grad,) = torch.autograd.grad([output.sum() for output in outputs], encoding)
@@ -146,7 +143,7 @@ def test_triton_takes_harmonics_beside_as_wide_an_encoding_as_it_takes_alone(sha
         named = {"harmonics": harmonics.to(device), "implementation": name}
         if shaded:
             given = basis.to(device), rays.to(device), leaves[1:3], leaves[3:]
-            outputs = radiance_mlp(leaves[0], *given, **named)
+            outputs = radiance_mlp(leaves[0], *given, **named)[:2]
         else:
             outputs = geometry_mlp(leaves[0], leaves[1:3], ray_index=rays.to(device), **named)[:2]
         torch.autograd.backward(
