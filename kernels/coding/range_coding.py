@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kernels.threads import COMPILED, INNER
+from kernels.threads import COMPILED, FIRST, INNER, SECOND
 
 ENCODE, DECODE, COUNT = 0, 1, 2
 UNARY = 14
@@ -155,12 +155,12 @@ def bits_of_integer(models, context, sign, value):
     """Bits that an integer would take; of what is beyond ``UNARY``, about."""
     place = context * MODELS
     if not value:
-        return _cost(models, place, 0) / _UNIT
-    cost = _cost(models, place, 1) + _cost(models, sign, 1 if value < 0 else 0)
+        return _cost(models, place, FIRST) / _UNIT
+    cost = _cost(models, place, SECOND) + _cost(models, sign, SECOND if value < 0 else FIRST)
     size, found = abs(value), 1
     while found <= UNARY and size > found:
-        cost += _cost(models, place + found, 1)
+        cost += _cost(models, place + found, SECOND)
         found += 1
     if found > UNARY:
         return cost / _UNIT + 2 * np.log2(size - UNARY + 1.0)
-    return (cost + _cost(models, place + found, 0)) / _UNIT
+    return (cost + _cost(models, place + found, FIRST)) / _UNIT

@@ -129,7 +129,7 @@ def _forward_block(
             copy_row(harmonics, ray * seen, seen, activations[0], s * dims[0, 1] + channels)
     at = _run_layers(n, parameters, dims, FIRST, density_layers, FIRST, activations)
     width = dims[density_layers - 1, 2]
-    copy_row(activations[density_layers], 0, n * width, raw, 0)
+    copy_row(activations[density_layers], FIRST, n * width, raw, FIRST)
     if density_layers < len(dims):
         stride, inputs = dims[density_layers, 1], activations[density_layers]
         inputs[: n * stride] = _ZERO
@@ -247,7 +247,7 @@ def _backward(
                 more = load_part(geo_grads, which[s] * geo_channels + c, geo_channels - c)
                 so_far = load_part(raw_grads, at + c, geo_channels - c)
                 store_part(raw_grads, at + c, so_far + more, geo_channels - c)
-        copy_row(raw_grads, 0, n * width, grads[density_layers], 0)
+        copy_row(raw_grads, FIRST, n * width, grads[density_layers], FIRST)
         if grad_hidden.shape[1] > 0:
             end = _backward_layers(n, transposed, dims, SECOND, density_layers, end, activations, grads, total)
             stride = dims[0, 2]

@@ -11,7 +11,7 @@ from kernels.networks.cell_routing_numba import fill_cells
 from kernels.networks.grouped_inputs_numba import encode
 from kernels.networks.grouped_layout import LEAK
 from kernels.networks.layers_numba import BLOCK, Networks, pack, run_network
-from kernels.products_numba import padded
+from kernels.products_numba import NEIGHBOURS, padded
 from kernels.rendering.fused_rays_numba import (
     GRAIN,
     TILE,
@@ -127,7 +127,7 @@ def _render(
                     for c in range(harmonics):  # behind the encoding, without the constant
                         columns[(position_width + c) * size + i] = direction[1 + c]
                 network = density_networks[cell[order[first]]]
-                raw = run_network(size, columns, 1, size, network, density_dims, True, _LEAK, activations)
+                raw = run_network(size, columns, NEIGHBOURS, size, network, density_dims, True, _LEAK, activations)
                 for i in range(size):
                     for c in range(0, raw_width, LANES):
                         store(inside, order[first + i] * raw_width + c, load(raw, i * raw_width + c, LANES))
@@ -147,7 +147,9 @@ def _render(
             count = mean_features(opened, raw_width, tile, picture, seen)
             fill_bases(count, seen, directions, basis, tile, bases)
             load_color_inputs(count, seen, seen, sums, raw_width, geometry, bases, inputs, stride)
-            logits = run_network(count, inputs, stride, 1, color_networks[0], color_dims, True, _LEAK, activations)
+            logits = run_network(
+                count, inputs, stride, NEIGHBOURS, color_networks[0], color_dims, True, _LEAK, activations
+            )
             store_colors(seen[:count], logits, color_dims[-1, 2], tile, picture)
 
 
@@ -175,7 +177,7 @@ def _add_colors(
         if size > 0:
             part, network = order[first : first + size], color_networks[cell[order[first]]]
             load_color_inputs(size, part, rays, inside, raw_width, geometry, bases, inputs, stride)
-            logits = run_network(size, inputs, stride, 1, network, color_dims, True, _LEAK, activations)
+            logits = run_network(size, inputs, stride, NEIGHBOURS, network, color_dims, True, _LEAK, activations)
             for i in range(size):
                 for c in range(3):
                     rgb[ray_of[rays[i]], c] += share[part[i]] / (_ONE + np.exp(-logits[i * width + c]))

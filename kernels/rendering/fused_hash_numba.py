@@ -9,7 +9,7 @@ from numba import njit
 from kernels.encoding.hash_corners_numba import new_points
 from kernels.encoding.hash_encoding_numba import encode_block
 from kernels.networks.layers_numba import BLOCK, copy_row, pack, run_network
-from kernels.products_numba import padded
+from kernels.products_numba import NEIGHBOURS, padded
 from kernels.rendering.fused_rays_numba import (
     GRAIN,
     TILE,
@@ -94,7 +94,9 @@ def _render(
             for s in range(n if harmonics > 0 else 0):
                 behind_constant = owner[s] * bases.shape[1] + 1
                 copy_row(flat_bases, behind_constant, harmonics, rows, s * density_stride + channels)
-            raw = run_network(n, rows, density_stride, 1, density_network, density_dims, False, _RELU, activations)
+            raw = run_network(
+                n, rows, density_stride, NEIGHBOURS, density_network, density_dims, False, _RELU, activations
+            )
             load_densities(n, raw, raw_width, density)
             visible = add_densities(n, step, termination, tile, samples, picture)
             if deferred:
@@ -104,12 +106,16 @@ def _render(
                 for v in range(visible):
                     seen[v] = owner[shown[v]]
                 load_color_inputs(visible, shown, seen, raw, raw_width, geometry, bases, inputs, stride)
-                logits = run_network(visible, inputs, stride, 1, color_network, color_dims, False, _RELU, activations)
+                logits = run_network(
+                    visible, inputs, stride, NEIGHBOURS, color_network, color_dims, False, _RELU, activations
+                )
                 add_colors(visible, logits, color_dims[-1, 2], tile, samples, picture)
             alive = drop_ended(alive, limit, termination, tile)
         if deferred:
             count = mean_features(opened, raw_width, tile, picture, seen)
             fill_bases(count, seen, directions, basis, tile, bases)
             load_color_inputs(count, seen, seen, sums, raw_width, geometry, bases, inputs, stride)
-            logits = run_network(count, inputs, stride, 1, color_network, color_dims, False, _RELU, activations)
+            logits = run_network(
+                count, inputs, stride, NEIGHBOURS, color_network, color_dims, False, _RELU, activations
+            )
             store_colors(seen[:count], logits, color_dims[-1, 2], tile, picture)
