@@ -11,6 +11,7 @@ Gaussian and knows nothing of what they mean.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -145,9 +146,51 @@ def _rasterize_torch(
         value.double() for value in (means, covariances, opacities, sh, channels)
     )
     covariances = (covariances + covariances.transpose(1, 2)) / 2
+    splats = _project_torch(means, covariances, opacities, sh, channels, view, near)
+    kept, centre, opacity = splats.kept, splats.centre, splats.opacity
+    if screen is not None:
+        size = torch.tensor([view.width, view.height], dtype=torch.float64)
+        _watch(screen, kept, centre, splats.reach.detach(), size, len(means))
+    share_of = None if clip is None else _shares_of_rows(means[kept], covariances[kept], view, clip)
+    columns = torch.arange(view.width, dtype=torch.float64) + 0.5
+    rows = []
+    for row in range(view.height):
+        touched = torch.nonzero((row + 0.5 - centre[:, 1]).abs() <= splats.reach[:, 1])[:, 0]
+        dx = columns[:, None] - centre[touched, 0]
+        dy = row + 0.5 - centre[touched, 1]
+        a, b, c = splats.conic[touched, 0, 0], splats.conic[touched, 0, 1], splats.conic[touched, 1, 1]
+        power = a * dx * dx + 2 * b * dx * dy + c * dy * dy
+        alpha = (opacity[touched] * torch.exp(-0.5 * power)).clamp(max=ALPHA_MAX)
+        alpha = torch.where(alpha < ALPHA_MIN, 0.0, alpha)
+        if share_of is not None:
+            alpha = -torch.expm1(share_of(row, touched) * torch.log1p(-alpha))
+        after = torch.cumprod(1 - alpha, dim=1)
+        before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1) if len(touched) else after
+        rows.append((alpha * before * (after >= TRANSMITTANCE_MIN)) @ splats.features[touched])
+    return torch.stack(rows).float()
+
+
+class _Splats(NamedTuple):
+    """The Gaussians that are drawn, front to back, all but ``kept`` float64.
+
+    kept (K,): which they are; opacity (K,); centre, reach (K, 2): pixels; conic (K, 2, 2); features (K, 6 + C): r, g,
+    b, z, 1/z, 1, channels.
+    """
+
+    kept: Tensor
+    opacity: Tensor
+    centre: Tensor
+    reach: Tensor
+    conic: Tensor
+    features: Tensor
+
+
+def _project_torch(
+    means: Tensor, covariances: Tensor, opacities: Tensor, sh: Tensor, channels: Tensor, view: View, near: float
+) -> _Splats:
+    """What the screen shows of Gaussians, by the projection's Jacobian at their centres."""
     pose = view.opencv_pose()
     rotation, translation = pose[:, :3], pose[:, 3]
-
     camera = means @ rotation.T + translation
     kept = torch.nonzero((camera[:, 2] > near) & (opacities > ALPHA_MIN))[:, 0]
     # Depth as float32, ties in the order given: what the fast implementation sorts by.
@@ -165,39 +208,28 @@ def _rasterize_torch(
     # Rows of the Jacobian of (u, v) in camera space, carried to world space.
     jacobian = (rotation[:2] - slope[:, :, None] * rotation[2]) * (focal / z[:, None])[:, :, None]
     covariance = jacobian @ covariances[kept] @ jacobian.transpose(1, 2) + view.dilation * torch.eye(2)
-    conic = torch.linalg.inv(covariance)
+    reach = (2 * torch.log(opacity / ALPHA_MIN)[:, None] * covariance.diagonal(dim1=1, dim2=2)).sqrt()
 
     directions = torch.nn.functional.normalize(means[kept] + rotation.T @ translation, dim=-1)
     degree = int(sh.shape[1] ** 0.5) - 1
     color = (torch.einsum("nk,nkc->nc", sh_basis(directions, degree), sh[kept]) + 0.5).clamp(min=0)
     features = torch.cat([color, torch.stack([z, 1 / z, torch.ones_like(z)], dim=1), channels[kept]], dim=1)
+    return _Splats(kept, opacity, centre, reach, torch.linalg.inv(covariance), features)
 
-    reaches = (2 * torch.log(opacity / ALPHA_MIN)[:, None] * covariance.diagonal(dim1=1, dim2=2)).sqrt()
-    reach = reaches[:, 1]
-    if screen is not None:
-        _watch(screen, kept, centre, reaches.detach(), size, len(means))
-    columns = torch.arange(view.width, dtype=torch.float64) + 0.5
-    if clip is not None:
-        precisions, pulls = along_rays(means[kept], covariances[kept], view)
-        straddles = straddling(means[kept], covariances[kept], clip)
-    rows = []
-    for row in range(view.height):
-        touched = torch.nonzero((row + 0.5 - centre[:, 1]).abs() <= reach)[:, 0]
-        dx = columns[:, None] - centre[touched, 0]
-        dy = row + 0.5 - centre[touched, 1]
-        a, b, c = conic[touched, 0, 0], conic[touched, 0, 1], conic[touched, 1, 1]
-        power = a * dx * dx + 2 * b * dx * dy + c * dy * dy
-        alpha = (opacity[touched] * torch.exp(-0.5 * power)).clamp(max=ALPHA_MAX)
-        alpha = torch.where(alpha < ALPHA_MIN, 0.0, alpha)
-        if clip is not None:
-            x, y = (columns - view.cx) / view.fx, (row + 0.5 - view.cy) / view.fy
-            rays = torch.stack([x, torch.full_like(x, y), torch.ones_like(x)], dim=-1) @ rotation
-            parts = precisions[touched], pulls[touched], straddles[touched]
-            alpha = -torch.expm1(shares_torch(rays, *parts, -rotation.T @ translation, clip) * torch.log1p(-alpha))
-        after = torch.cumprod(1 - alpha, dim=1)
-        before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], dim=1) if len(touched) else after
-        rows.append((alpha * before * (after >= TRANSMITTANCE_MIN)) @ features[touched])
-    return torch.stack(rows).float()
+
+def _shares_of_rows(means: Tensor, covariances: Tensor, view: View, clip: Corners) -> Callable[[int, Tensor], Tensor]:
+    """Gives the shares (W, M) of M of the Gaussians that lie in a box along the rays of a row of pixels."""
+    pose, columns = view.opencv_pose(), torch.arange(view.width, dtype=torch.float64) + 0.5
+    precisions, pulls = along_rays(means, covariances, view)
+    straddles = straddling(means, covariances, clip)
+
+    def share_of(row: int, touched: Tensor) -> Tensor:
+        x, y = (columns - view.cx) / view.fx, (row + 0.5 - view.cy) / view.fy
+        rays = torch.stack([x, torch.full_like(x, y), torch.ones_like(x)], dim=-1) @ pose[:, :3]
+        parts = precisions[touched], pulls[touched], straddles[touched]
+        return shares_torch(rays, *parts, -pose[:, :3].T @ pose[:, 3], clip)
+
+    return share_of
 
 
 def _watch(screen: ScreenSpace, kept: Tensor, centre: Tensor, reach: Tensor, size: Tensor, count: int) -> None:
