@@ -7,32 +7,26 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from distill.losses.feature_supervision import FeatureSupervision
 from distill.model.checkpoint import box_state, save_checkpoint, student_state
 from distill.model.model import Model
-from distill.reports.tensorboard import Board
 from distill.training.compaction import Compaction
 from distill.training.ray_source import RaySource
 from distill.training.setting_remarks import idle_settings, waiting_parts
 from distill.training.step import StepResult, TrainingStep
-from distill.training.training_log import COLUMNS, metrics_row, postfix
+from distill.training.training_log import Pace, RunLog, metrics_row
 from kernels.threads import one_torch_thread
 from machine import ranks
-from machine.files import CsvLog
 from machine.interrupts import Interrupt, SaveClock
 from machine.run_folder import RunFolder
 from machine.run_identity import identity_state
 from machine.telemetry import GpuMonitor, synchronize
-from machine.terminal import progress_bar
 from settings.config import Config
 from settings.errors import InputError
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 _AUTOSAVES_KEPT = 2
 _log = logging.getLogger(__name__)
@@ -51,20 +45,6 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     seconds_before: float = 0.0
-
-
-class _Pace:
-    """Rays since the last row, by the clock: a step's own time says nothing where the host does not wait for it."""
-
-    def __init__(self) -> None:
-        self.rays, self._since = 0, time.perf_counter()
-
-    def rays_per_s(self) -> float:
-        """Of the time since the last call, which starts anew."""
-        now = time.perf_counter()
-        rate = self.rays / max(now - self._since, 1e-9)
-        self.rays, self._since = 0, now
-        return round(rate, 1)
 
 
 class Trainer:
@@ -139,15 +119,12 @@ class Trainer:
         if self.step.asynchronous and (parts := waiting_parts(self.config, self.model.student)):
             _log.info("steps do not wait for the device, except for: %s", "; ".join(parts))
         self.probe(1)  # compiles what is not in numba's cache yet, so that the clock measures training
-        resumed_at = progress.step or None
-        log = self._open_log(resumed_at) if ranks.is_first() else None
-        bar = self._bar(show_progress)
+        log = RunLog(self.config, self.folder, progress.step, progress.seconds, show_progress)
         start = time.perf_counter() - progress.seconds
         is_saved = is_over and ranks.value_of_first(self.folder.checkpoint_path(progress.step).is_file())
         saved_at = progress.step if is_saved else -1
-        pace, clock = _Pace(), SaveClock(train.checkpoint_minutes)
-        board = Board(self.folder, self.config.logging.tensorboard and ranks.is_first(), resumed_at)
-        with bar, board, Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
+        pace, clock = Pace(), SaveClock(train.checkpoint_minutes)
+        with log, Interrupt() as interrupt, GpuMonitor(self.device) as monitor:
             # Which step is the last is asked once, before its row: that takes time too, and only a last step ends with
             # a compact file.
             while not ends and not self._is_asked_to_stop(interrupt):
@@ -156,9 +133,7 @@ class Trainer:
                 pace.rays += result.rays
                 start += self.between_steps()
                 save_now = self._agree(time.perf_counter() - start, interrupt, clock)
-                # The last step ends when the time is over already: the bar is full, not more than full.
-                bar.n = min(progress.seconds if train.max_seconds else progress.step, bar.total)
-                bar.update(0)  # draws it, now and then
+                log.draw(progress.step, progress.seconds)
                 ends = self.fraction_done() >= 1
                 if ends and self.compaction:
                     self._finish_compaction()
@@ -166,9 +141,11 @@ class Trainer:
                     self.step.settle(progress.step)
                     progress.seconds = ranks.of_first(time.perf_counter() - start)
                     row = self._row(result, monitor, pace)
-                    if log is not None:
-                        self._write_row(row, log, board)
-                    bar.set_postfix(postfix(row), refresh=False)
+                    try:
+                        log.write(row)
+                    except OSError:
+                        self.save()  # only the row is lost: the step is whole
+                        raise
                 if self._checkpoint_due():
                     self.save()
                     saved_at = progress.step
@@ -249,7 +226,7 @@ class Trainer:
             synchronize(self.device)
         return (time.perf_counter() - start) / steps
 
-    def _row(self, result: StepResult, monitor: GpuMonitor, pace: _Pace) -> dict[str, object]:
+    def _row(self, result: StepResult, monitor: GpuMonitor, pace: Pace) -> dict[str, object]:
         """A row of training_metrics.csv."""
         step, progress = self.step, self.progress
         row = metrics_row(progress.step, progress.seconds, result, self.device, monitor)
@@ -259,31 +236,6 @@ class Trainer:
         if step.asynchronous:
             row |= {"rays_per_s": pace.rays_per_s(), "dropped_rays": step.take_dropped_rays()}
         return row
-
-    def _open_log(self, resumed_at: int | None) -> CsvLog:
-        path = self.folder.training_csv
-        if resumed_at is None:
-            return CsvLog(path, COLUMNS, None)
-        if not path.exists():
-            _log.warning("there is no %s to append to: a new one begins at step %d", path, resumed_at + 1)
-        return CsvLog(path, COLUMNS, resumed_at + 1)
-
-    def _write_row(self, row: dict[str, object], log: CsvLog, board: Board) -> None:
-        try:
-            log.append(row)
-            board.add_scalars(row)
-        except OSError:
-            self.save()  # only the row is lost: the step is whole
-            raise
-
-    def _bar(self, shown: bool) -> tqdm:
-        """Counts seconds where time ends the run, else steps."""
-        train, progress = self.config.train, self.progress
-        unit = {"total": train.max_steps, "initial": progress.step, "unit": "step"}
-        if train.max_seconds:
-            unit = {"total": train.max_seconds, "initial": min(progress.seconds, train.max_seconds), "unit": "s"}
-            unit["bar_format"] = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"
-        return progress_bar(desc="train", disable=not shown, **unit)
 
     def _checkpoint_due(self) -> bool:
         train, step = self.config.train, self.progress.step

@@ -1,13 +1,23 @@
-"""The figures of training: a row of training_metrics.csv, and the same shortened for the progress bar."""
+"""Rows of training_metrics.csv, the same shortened for the progress bar, and where both go."""
 
 from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
 
+from distill.reports.tensorboard import Board
 from distill.training.step import StepResult
+from machine import ranks
+from machine.files import CsvLog
+from machine.run_folder import RunFolder
 from machine.telemetry import GpuMonitor, gpu_mem_gib
+from machine.terminal import progress_bar
 from scene.images import psnr_from_mse
+from settings.config import Config
 from settings.losses import INTERNAL_TERMS, PICTURE_TERMS
 
 COLUMNS = (
@@ -27,6 +37,78 @@ COLUMNS = (
     *("loss_distortion", "grad_ratio_distortion"),  # of a term that is gone: CSVs that have them are gone on in
     *("bits_per_entry", "size_estimate_mib"),
 )
+_log = logging.getLogger(__name__)
+
+
+class Pace:
+    """Rays since the last row, by the clock: a step's own time says nothing where the host does not wait for it."""
+
+    def __init__(self) -> None:
+        self.rays, self._since = 0, time.perf_counter()
+
+    def rays_per_s(self) -> float:
+        """Of the time since the last call, which starts anew."""
+        now = time.perf_counter()
+        rate = self.rays / max(now - self._since, 1e-9)
+        self.rays, self._since = 0, now
+        return round(rate, 1)
+
+
+class RunLog:
+    """Where a run's rows go: its CSV and TensorBoard, of rank 0 alone, and the progress bar.
+
+    The bar counts seconds where time ends the run, else steps.
+
+    Args:
+        step, seconds: where the run stands; what it logged after this step is dropped.
+        shows_progress: whether there is a bar.
+    """
+
+    def __init__(self, config: Config, folder: RunFolder, step: int, seconds: float, shows_progress: bool) -> None:
+        train, resumed_at = config.train, step or None
+        self._by_time = bool(train.max_seconds)
+        self._csv = _open_csv(folder, resumed_at) if ranks.is_first() else None
+        unit = {"total": train.max_steps, "initial": step, "unit": "step"}
+        if self._by_time:
+            unit = {"total": train.max_seconds, "initial": min(seconds, train.max_seconds), "unit": "s"}
+            unit["bar_format"] = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"
+        self._bar = progress_bar(desc="train", disable=not shows_progress, **unit)
+        self._board = Board(folder, config.logging.tensorboard and ranks.is_first(), resumed_at)
+        self._open = ExitStack()
+
+    def __enter__(self) -> RunLog:
+        self._open.enter_context(self._bar)
+        self._open.enter_context(self._board)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def draw(self, step: int, seconds: float) -> None:
+        """Moves the bar on, and draws it now and then."""
+        # The last step ends when the time is over already: the bar is full, not more than full.
+        self._bar.n = min(seconds if self._by_time else step, self._bar.total)
+        self._bar.update(0)
+
+    def write(self, row: dict[str, object]) -> None:
+        """Adds a row.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if self._csv is not None:
+            self._csv.append(row)
+            self._board.add_scalars(row)
+        self._bar.set_postfix(postfix(row), refresh=False)
+
+
+def _open_csv(folder: RunFolder, resumed_at: int | None) -> CsvLog:
+    path = folder.training_csv
+    if resumed_at is None:
+        return CsvLog(path, COLUMNS, None)
+    if not path.exists():
+        _log.warning("there is no %s to append to: a new one begins at step %d", path, resumed_at + 1)
+    return CsvLog(path, COLUMNS, resumed_at + 1)
 
 
 def metrics_row(
