@@ -27,7 +27,7 @@ CAPTURE_TEACHER = REPO_ROOT / "configs" / "base" / "capture_teacher.yaml"
 _MODEL_CONFIG = REPO_ROOT / "configs" / "base" / "model.yaml"
 _SPLAT_CONFIG = REPO_ROOT / "configs" / "splat.yaml"
 _WIDTH = 200  # of views in _MODEL_CONFIG
-_OF_IMAGES = 2.0  # rays of a capture's images for each of the teacher's
+_OF_IMAGES = 16.0  # rays of a capture's images for each of the teacher's
 
 Layers = list[tuple[str, dict[str, Any]]]
 

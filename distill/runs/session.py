@@ -291,6 +291,14 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
         _log.info("live teacher: %s %d training poses, %d kept", new, len(teacher.poses.cameras), teacher.live.buffer)
     if teacher.images is not None:
         _log.info("images of %s as a second source of rays", source_of(config).image_poses())
+    if config.taught_by_images and not views.silhouettes:
+        source = shlex.quote(str(config.data.transforms))
+        _log.info(
+            "photographs alone do not tell well where things are: a teacher fitted to them first (python "
+            "tools/train_teacher.py --source %s, which ends with the command for it) gives a student that is closer to "
+            "photographs not seen, and drawn faster",
+            source,
+        )
     own = teacher_psnr(views, config)
     if own is not None:
         _log.info("the teacher's own views have %.2f dB against ground truth (mean of a few that are measured)", own)

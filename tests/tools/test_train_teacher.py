@@ -12,6 +12,7 @@ import torch
 
 from distill.runs import fit_teacher as fitting
 from distill.runs.command_line import add_config_options, config_of
+from lego_response_distill import main as distil
 from scene.cameras import Cameras
 from scene.formats.transforms_json import write_transforms
 from scene.images import read_image, write_image
@@ -139,6 +140,14 @@ def test_a_capture_in_one_line_and_its_student_in_another(capture, tmp_path, cap
     assert views.ground_truth is not None and views.holdout.tolist() == [i % 8 == 0 for i in range(17)]
     own = config_of(parser.parse_args(["--model", str(results), "--config", str(capture / "toy.yaml")]))
     assert own.run == "first" and own.teacher.ply == config.teacher.ply and own.data.transforms == capture
+
+
+def test_who_distils_photographs_alone_is_told_of_a_teacher(capture, tmp_path, caplog):
+    caplog.set_level("INFO")
+    small = ("table_size=1024", "levels=2", "finest_resolution=16", "planes=[]", "hidden_width=16")
+    options = [*(f"--set=student.{each}" for each in small), "--set=occupancy.resolution=16", "--set=eval.lpips=false"]
+    assert distil(["--source", str(capture), "--output", str(tmp_path), *options, "--max-steps=2"]) in (0, 3)
+    assert f"a teacher fitted to them first (python tools/train_teacher.py --source {capture}," in caplog.text
 
 
 def test_a_capture_on_its_own_mean_colour_goes_on(capture, tmp_path, capsys):
