@@ -93,9 +93,8 @@ def film(chosen: argparse.Namespace) -> Path:
 
 def _teacher(config: Config, gaussians: Gaussians | None, show: str) -> RenderView:
     if gaussians is None:
-        raise InputError(
-            "config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply, or use --show student."
-        )
+        hint = "Set teacher.ply, name them with --splat or --model, or use --show student."
+        raise InputError("config", "teacher.ply", "nothing", "the teacher's Gaussians", hint)
     return teacher_renderer(config, gaussians, as_in_views=show != "teacher")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class _Block:
         images: that image, None where it is not on disk.
         poses: (N, 4, 4) float64 camera-to-world, metres.
         sizes, intrinsics: (width, height), and (fx, fy, cx, cy) in pixels of it.
+        published: (width, height) of its pictures as the file or the dataset's authors say; None: nothing says it.
         scale, unit: what the file's rotations are times, and by which its positions were multiplied.
         sought: as that of ``Frames``.
     """
@@ -86,6 +87,7 @@ class _Block:
     poses: Tensor
     sizes: tuple[Size, ...]
     intrinsics: list[tuple[float, float, float, float]]
+    published: Size | None
     scale: float
     unit: float
     sought: str
@@ -118,7 +120,7 @@ def _dialect(path: Path) -> str | None:
 def _load(path: Path, files: list[Path], image_size: Size | None, data: DataConfig) -> Frames:
     if not files:
         raise InputError(path, "dataset", "no transforms file", "the transforms.json of a block, or a file of pose/")
-    blocks = [_read_block(file, image_size) for file in files]
+    blocks = _scaled_alike([_read_block(file, image_size) for file in files])
     places = [place for block in blocks for place in block.places]
     poses = torch.cat([block.poses for block in blocks])
     _check_extent(path, poses)
@@ -169,9 +171,34 @@ def _read_block(path: Path, image_size: Size | None) -> _Block:
     sought = first_sought(path, named, images)
     fields = fields_of_frames(path, content, entries)
     stated = [stated_size(path, index, field) for index, field in enumerate(fields)]
-    otherwise = image_size or next((size for kind, size in _SIZES.items() if kind in path.absolute().parts), None)
-    sizes = picture_sizes(path, stated, images, otherwise, sought)
-    return _Block(places, images, poses, sizes, read_intrinsics(path, fields, stated, sizes), scale, unit, sought)
+    published = next((size for kind, size in _SIZES.items() if kind in path.absolute().parts), None)
+    sizes = picture_sizes(path, stated, images, image_size or published, sought)
+    intrinsics = read_intrinsics(path, fields, stated, sizes)
+    return _Block(places, images, poses, sizes, intrinsics, stated[0] or published, scale, unit, sought)
+
+
+def _scaled_alike(blocks: list[_Block]) -> list[_Block]:
+    """The blocks, those of which there is no picture as if theirs had been made as much smaller as others of the same
+    size.
+    """
+    factors: dict[Size | None, tuple[float, float]] = {}
+    for block in blocks:
+        if block.published is not None and (index := _first_picture(block)) is not None:
+            x, y = (own / whole for own, whole in zip(block.sizes[index], block.published, strict=True))
+            factors.setdefault(block.published, (x, y))
+
+    def scaled(block: _Block) -> _Block:
+        if block.sizes[0] not in factors or _first_picture(block) is not None:
+            return block
+        x, y = factors[block.sizes[0]]
+        sizes = tuple((round(width * x), round(height * y)) for width, height in block.sizes)
+        return replace(block, sizes=sizes, intrinsics=[(a * x, b * y, c * x, d * y) for a, b, c, d in block.intrinsics])
+
+    return [scaled(block) for block in blocks]
+
+
+def _first_picture(block: _Block) -> int | None:
+    return next((index for index, image in enumerate(block.images) if image is not None), None)
 
 
 def _entry(path: Path, index: int, frame: dict[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def export(config: Config, options: ExportOptions) -> None:
     source = source_of(config)
     original = gaussians = source.gaussians()
     if gaussians is None:
-        raise InputError("config", "teacher.ply", "nothing", "the teacher's Gaussians", "Set teacher.ply.")
+        hint = "Set teacher.ply, or name them with --splat or --model."
+        raise InputError("config", "teacher.ply", "nothing", "the teacher's Gaussians", hint)
     cameras = {name: getattr(options, name) for name in ("split", "path", "orbit", "frames", "resolution")}
     views = views_to_export(config, gaussians, **cameras)
     drawing = source.drawing(gaussians)

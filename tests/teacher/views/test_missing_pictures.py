@@ -22,6 +22,7 @@ from teacher.views.lazy_pictures import LazyPlane
 from teacher.views.missing_pictures import images_among_missing
 from teacher.views.teacher_views import TeacherViews, views_from_images
 from tests.scene.formats.colmap_models import PINHOLE, images, write_pictures, write_text
+from tests.scene.formats.test_matrixcity import pose, write_raw
 from tests.teacher.toy_outputs import FRAMES, HEIGHT, WHITE, WIDTH, load, ring, two_blobs
 
 COUNT = 9
@@ -153,6 +154,22 @@ def test_of_a_colmap_model_those_deleted_since_are_left_out(tmp_path, caplog):
     assert f"are left out (1 of the 3 that are held out): 2; the dataset's first one was looked for at {tmp_path}" in (
         caplog.text
     )
+
+
+def test_of_a_city_downloaded_in_part_the_pictures_that_are_there_are_taken(tmp_path, caplog):
+    """One block of it in part, and of another the cameras alone."""
+    places = {"train/block_1": 0.0, "train/block_2": 500.0, "test/block_1_test": 1000.0}
+    for block, x in places.items():
+        write_raw(tmp_path / "aerial" / block, [pose(x + 40 * i) for i in range(3)], size=(96, 54))
+    whole = views_from_images(tmp_path / "aerial", width=None, background=WHITE, holdout_every=8)
+    (tmp_path / "aerial/train/block_1/0001.png").unlink()
+    for index in range(3):
+        (tmp_path / f"aerial/train/block_2/{index:04d}.png").unlink()
+    views = views_from_images(tmp_path / "aerial", width=48, background=WHITE, holdout_every=8)
+    kept = [whole.names.index(name) for name in views.names]
+    assert len(kept) == 5 and views.cameras.same_as(whole.cameras[kept].resized(48, 27))
+    assert torch.equal(views.holdout, whole.holdout[kept]) and int(views.holdout.sum()) == 3
+    assert views.counted is None and "4 of 9 frames have no image on disk" in caplog.text
 
 
 def test_a_second_source_of_rays_has_the_frames_that_the_teacher_has(dataset, write, tmp_path):
