@@ -57,10 +57,10 @@ def frames_of_splits(path: Path, content: dict[str, Any], entries: Entries) -> t
 def find_masks(path: Path, entries: Entries, images: Sequence[Path | None]) -> tuple[Path | None, ...] | None:
     """The ``mask_path`` of each frame, from the folder of the file; None where no frame has one.
 
-    Where some pictures have none the log says how many.
+    Where some pictures have none the log says how many. A picture that is not there needs none.
 
     Raises:
-        InputError: one is not there, or no text.
+        InputError: that of a picture is not there, or without any picture some are; one is no text.
     """
     found: list[Path | None] = []
     missing: list[InputError] = []
@@ -72,17 +72,18 @@ def find_masks(path: Path, entries: Entries, images: Sequence[Path | None]) -> t
         if mask is not None and not mask.is_file():
             missing.append(InputError(path, field, f"'{text}', no such file", "a picture", _WHOLE))
             if image is not None:
-                raise missing[0]
+                raise missing[-1]
             mask = None
         found.append(mask)
-    if missing and any(found):
-        raise missing[0]
-    if missing:  # neither pictures nor masks are there, as where poses alone were copied
+    if missing and not any(images):
+        if any(found):
+            raise missing[0]
+        # Neither pictures nor masks are there, as where poses alone were copied.
         note_once("info", f"{path}: none of the masks that it names is there, nor a picture.")
-    count, pictures = sum(mask is not None for mask in found), sum(image is not None for image in images)
-    if 0 < count < pictures:
+    masked = [mask is not None for mask, image in zip(found, images, strict=True) if image is not None]
+    if 0 < (count := sum(masked)) < (pictures := len(masked)):
         note_once("warning", f"{path}: masks for {count} of {pictures} pictures; the others are used whole.")
-    return tuple(found) if count else None
+    return tuple(found) if any(found) else None
 
 
 def find_points(path: Path, content: dict[str, Any]) -> Path | None:

@@ -100,6 +100,25 @@ def test_masks_without_pictures_are_all_there_or_none(write_json, tmp_path, capl
         load_frames(path)
 
 
+def test_a_picture_that_is_missing_needs_no_mask(write_json, tmp_path, caplog):
+    content = json.loads(write_json().read_text())
+    for index, frame in enumerate(content["frames"]):
+        frame["mask_path"] = f"{index}.png"
+    path = tmp_path / "transforms.json"
+    path.write_text(json.dumps(content))
+    write_images(tmp_path / "images")
+    names = [tmp_path / frame["file_path"] for frame in content["frames"]]
+    names[0].unlink()
+    masks = [tmp_path / f"{index}.png" for index in range(4)]
+    for mask in masks[1:]:
+        write_image(mask, np.full((6, 8), 255, np.uint8))
+    assert load_frames(path).masks == (None, *masks[1:])
+    assert "used whole" not in caplog.text
+    masks[2].unlink()
+    with pytest.raises(InputError, match=r"frames\[2\] .* mask_path: found '2.png', no such file"):
+        load_frames(path)
+
+
 def test_masks_of_some_frames_are_said_and_what_is_no_path_is_refused(write_json, tmp_path, caplog):
     write_images(tmp_path / "images")
     write_image(tmp_path / "all.png", np.full((6, 8), 255, np.uint8))
