@@ -18,6 +18,8 @@ from kernels.gaussians.rasterize_forward_numba import DILATION
 from kernels.gaussians.rasterize_gsplat import gsplat_pictures, rasterize_gsplat
 from kernels.gaussians.sight import sight
 from kernels.marching.ray_samples import Cells
+from kernels.threads import available_threads
+from machine.memory import available_bytes
 from scene.cameras import Cameras, area_means
 from scene.rays import SceneBox
 from settings.teacher import NEAR
@@ -25,6 +27,8 @@ from teacher.gaussians import Gaussians
 from teacher.gsplat_setup import ensure_gsplat, gsplat_runs
 
 _MOST_MULTIPLE = 16
+_SCREEN_BYTES = 128  # of a Gaussian while a view of it is drawn
+_SIDE_BY_SIDE = 0.25  # of the memory that is free, for all views that are drawn at a time
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,15 @@ class Rasterizer:
         self._gaussians, self._threads = gaussians, threads
         self._half_axes: Tensor | None = None
         self._lock = threading.Lock()  # threads that each look at a view ask for them at once
+
+    def views_at_a_time(self) -> int:
+        """How many views threads may draw, or look at, side by side on the CPU, within a part of the memory that is
+        free: what is known of every Gaussian on the screen is in memory for each.
+        """
+        threads, free = available_threads(), available_bytes()
+        if free is None:
+            return threads
+        return max(1, min(threads, int(_SIDE_BY_SIDE * free) // (_SCREEN_BYTES * max(1, len(self._gaussians)))))
 
     def redrawn(self, drawing: Drawing) -> Rasterizer:
         """The same Gaussians drawn another way."""

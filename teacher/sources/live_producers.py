@@ -78,10 +78,11 @@ class ThreadedProducer:
     Args:
         render: view k, a function of k alone; called from several threads.
         ahead: views that may wait for their turn.
+        most: of the first ones, how many may be rendered at a time; None: as many as there are CPUs.
     """
 
-    def __init__(self, render: Render, ahead: int) -> None:
-        self._render, self._ahead = render, ahead
+    def __init__(self, render: Render, ahead: int, most: int | None = None) -> None:
+        self._render, self._ahead, self._most = render, ahead, most
         self._changed = threading.Condition()
         self._ready: deque[LiveView] = deque()
         self._error: BaseException | None = None
@@ -89,7 +90,7 @@ class ThreadedProducer:
         self._thread: threading.Thread | None = None
 
     def first(self, start: int, count: int) -> Iterable[LiveView]:
-        return parallel_map(lambda i: self._render(start + i), count)
+        return parallel_map(lambda i: self._render(start + i), count, self._most)
 
     def start(self, index: int) -> None:
         self._ready.clear()
@@ -152,4 +153,6 @@ def make_producer(config: Config, teacher: Teacher, device: torch.device, grid: 
         reach = None if grid is None else view_reach(rasterizer, camera, 0, grid)
         return LiveView(camera, render_view(rasterizer, camera, 0), reach)
 
-    return ThreadedProducer(render, teacher.live.ahead) if beside else InlineProducer(render)
+    if not beside:
+        return InlineProducer(render)
+    return ThreadedProducer(render, teacher.live.ahead, rasterizer.views_at_a_time())

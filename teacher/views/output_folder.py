@@ -282,13 +282,15 @@ def ground_truth_reader(dataset: Frames, size: Size) -> Callable[[int], np.ndarr
     return load
 
 
-def parallel_map(load: Callable[[int], T], count: int) -> Iterator[T]:
+def parallel_map(load: Callable[[int], T], count: int, most: int | None = None) -> Iterator[T]:
     """``load(0), ..., load(count - 1)`` in order, by a thread for each CPU, working only a few items ahead.
+
+    ``most`` is how many are under way at a time at most.
 
     ``load`` should leave torch alone, and its caller be under ``one_torch_thread``. The first exception in order is
     raised. What has not begun when that, or a signal, ends it, is given up.
     """
-    threads = available_threads()
+    threads = min(available_threads(), most or count or 1)
     with ThreadPoolExecutor(threads) as pool:
         ahead = deque(pool.submit(load, i) for i in range(min(4 * threads, count)))
         try:

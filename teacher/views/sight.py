@@ -76,7 +76,8 @@ def sight_of_gaussians(
     seen = torch.zeros(grid.shape, dtype=torch.uint8)
     count, size = len(cameras), (cameras.height, cameras.width)
     kept = torch.empty((count, *size), dtype=torch.float16) if keep_reach else None
-    reaches = parallel_map(lambda i: view_reach(rasterizer, cameras, i, grid, seen, least_weight), count)
+    most = rasterizer.views_at_a_time()
+    reaches = parallel_map(lambda i: view_reach(rasterizer, cameras, i, grid, seen, least_weight), count, most)
     for i, reach in enumerate(late_bar(reaches, "what views see", count, " view")):
         if keep_reach:
             kept[i] = reach

@@ -184,3 +184,10 @@ def test_a_thin_gaussian_covers_as_much_at_any_size(implementation, monkeypatch)
     assert float(large.alpha.sum() / small.alpha.sum()) == pytest.approx(16, rel=0.1)
     same = Rasterizer(thin, implementation).render(cameras().resized(124, 84), 0)
     assert float(same.alpha.sum() / small.alpha.sum()) == pytest.approx(1, rel=0.1)
+
+
+@pytest.mark.parametrize(("free", "most"), [(None, 8), (2**40, 8), (12 * 128, 3), (0, 1)])
+def test_as_many_views_are_drawn_side_by_side_as_a_quarter_of_the_free_memory_holds(monkeypatch, free, most):
+    monkeypatch.setattr("teacher.rasterizer.available_threads", lambda: 8)
+    monkeypatch.setattr("teacher.rasterizer.available_bytes", lambda: free)
+    assert Rasterizer(one_gaussian([0.0, 0, 0])).views_at_a_time() == most

@@ -49,6 +49,13 @@ def test_of_files_read_ahead_those_that_nobody_waits_for_any_more_are_not_begun(
     assert len(begun) <= 3
 
 
+def test_no_more_is_under_way_at_a_time_than_is_asked_for(monkeypatch):
+    monkeypatch.setattr(output_folder, "available_threads", lambda: 8)
+    by = list(parallel_map(lambda index: (index, threading.get_ident()), 40, 1))
+    assert [index for index, _ in by] == [*range(40)] and len({thread for _, thread in by}) == 1
+    assert list(parallel_map(str, 0)) == [] and list(parallel_map(str, 2, 5)) == ["0", "1"]
+
+
 def test_ground_truth_of_which_some_has_alpha_is_a_warning_that_counts_it(teacher, caplog):
     for i in range(FRAMES):
         write_image(teacher / f"r_{i}.png", np.full((HEIGHT, WIDTH, 4 if i == 1 else 3), 99, np.uint8))

@@ -133,3 +133,17 @@ def test_distances_bound_the_rays_of_even_surfaces_alone(look_at) -> None:
     assert reach[4, 2].item() == pytest.approx(2 + 3 * CELL, abs=2e-3)
     assert reach[4, 7].item() == pytest.approx(4 + 3 * CELL, abs=2e-3)
     assert (reach[:, 4:6] == torch.inf).all() and (reach[:2] == torch.inf).all()
+
+
+def test_views_are_looked_at_side_by_side_as_far_as_memory_goes(wall, look_at, monkeypatch) -> None:
+    asked = []
+
+    def watched(load, count, most):
+        asked.append(most)
+        return map(load, range(count))
+
+    monkeypatch.setattr("teacher.views.sight.parallel_map", watched)
+    monkeypatch.setattr(Rasterizer, "views_at_a_time", lambda self: 3)
+    cameras = look_at([(3.0, 0.0, 0.5)], width=12, height=8)
+    sight_of_gaussians(Rasterizer(wall, "cpu", threads=1), cameras, GRID, LEAST)
+    assert asked == [3]
