@@ -253,7 +253,8 @@ class RateStudy:
         is_begun = is_begun and folder.config_yaml.read_text(encoding="utf-8") == to_yaml(own)
         if not is_begun:
             record.put(begun, key, written)
-        if (status := train_and_evaluate(own, self.root, "auto" if is_begun else None)) > _LAST_OF_OWN:
+        going_on = "the study goes on with it"  # its command has no --resume
+        if (status := train_and_evaluate(own, self.root, "auto" if is_begun else None, going_on)) > _LAST_OF_OWN:
             raise Stopped(status - _LAST_OF_OWN)
         checkpoint = folder.latest_checkpoint()
         write_atomically(path, checkpoint.with_suffix(".lrd").read_bytes())

@@ -52,12 +52,15 @@ class Resumed(NamedTuple):
     state: dict[str, Any]
 
 
-def train_and_evaluate(config: Config, root: Path, resume: str | None = None) -> int:
+def train_and_evaluate(
+    config: Config, root: Path, resume: str | None = None, going_on: str = "go on with --resume auto"
+) -> int:
     """Trains from the start, or goes on from a checkpoint, then evaluates; returns the exit status.
 
     Args:
         root: where ``results/`` and ``logs/`` are.
         resume: path of a checkpoint, "auto" for the run's latest (a fresh start if there is none), or None.
+        going_on: what to say of how it goes on after a signal.
 
     Raises:
         InputError: config, assets or checkpoint are not in order, the checkpoint is another run's, or another process
@@ -71,10 +74,12 @@ def train_and_evaluate(config: Config, root: Path, resume: str | None = None) ->
     training_precision(config, device)
     folder = RunFolder(config, root)
     with folder.held() if ranks.is_first() else nullcontext():
-        return _train_and_evaluate(config, folder, resume, device)
+        return _train_and_evaluate(config, folder, resume, device, going_on)
 
 
-def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, device: torch.device) -> int:
+def _train_and_evaluate(
+    config: Config, folder: RunFolder, resume: str | None, device: torch.device, going_on: str
+) -> int:
     teacher, model, trainer = _begin(config, folder, resume, device)
     nets = config.eval.lpips_nets
     weights = threading.Thread(target=lambda: [backbone_weights(net) for net in nets], daemon=True)
@@ -84,7 +89,7 @@ def _train_and_evaluate(config: Config, folder: RunFolder, resume: str | None, d
     _log.info("kernels: %s", implementations_in_words())
     step = trainer.progress.step
     if trainer.stopped_by is not None:
-        _log.warning("stopped at step %d; go on with --resume auto", step)
+        _log.warning("stopped at step %d; %s", step, going_on)
         return 128 + trainer.stopped_by
     weights.join()
     if trainer.compaction:  # what such a run is for

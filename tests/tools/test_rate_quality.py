@@ -193,12 +193,12 @@ def figures_in(folder):
     return {(row["form"], row["what"]): row for row in own}
 
 
-def test_a_student_that_is_trained_for_a_size_is_gone_on_with(trained, monkeypatch):
+def test_a_student_that_is_trained_for_a_size_is_gone_on_with(trained, monkeypatch, caplog):
     train, take, begun = rate_study.train_and_evaluate, Trainer.take_step, []
 
-    def noted(config, root, resume):
+    def noted(config, root, resume, going_on):
         begun.append((config.run, resume))
-        return train(config, root, resume)
+        return train(config, root, resume, going_on)
 
     def stopped(trainer):
         if trainer.config.run == "first_0.01MiB" and trainer.progress.step == 10:
@@ -211,10 +211,11 @@ def test_a_student_that_is_trained_for_a_size_is_gone_on_with(trained, monkeypat
     with monkeypatch.context() as stopping:
         stopping.setattr(Trainer, "take_step", stopped)
         assert main(command) == 130
+    assert "stopped at step 11; the study goes on with it" in caplog.text and "--resume" not in caplog.text
     assert main(command) == 0
     assert begun == [("first_0.006MiB", None), ("first_0.01MiB", None), ("first_0.01MiB", "auto")]
 
-    def stopped_before(config, root, resume):
+    def stopped_before(config, root, resume, going_on):
         begun.append((config.run, resume))
         raise KeyboardInterrupt
 
