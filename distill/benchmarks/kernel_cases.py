@@ -67,27 +67,32 @@ def _nerfstudio_work(sizes: Sizes, x: torch.Tensor, grad: torch.Tensor) -> Calla
 
 
 def radiance_mlp_cases(device: torch.device, sizes: Sizes) -> Iterator[Case]:
-    """Forward and backward of the density and colour networks."""
+    """Forward and backward of the density and colour networks; then with planes' channels and directions' harmonics."""
+    yield from _radiance_mlp_cases(device, sizes, 24, 0, "")
+    yield from _radiance_mlp_cases(device, sizes, 44, 8, ", 44 inputs and 8 harmonics")
+
+
+def _radiance_mlp_cases(device: torch.device, sizes: Sizes, inputs: int, seen: int, words: str) -> Iterator[Case]:
     samples, width, precision = sizes.samples, sizes.width, precision_on(device)
-    features = torch.randn(24, samples, device=device).to(precision).t()
+    features = torch.randn(inputs, samples, device=device).to(precision).t()
     basis = torch.randn(samples // 16, 16, device=device)
+    harmonics = basis[:, 1 : 1 + seen] if seen else None
     ray_index = torch.arange(samples, device=device) // 16
-    shapes = [(width, 24), (16, width), (width, 31), (width, width), (3, width)]
+    shapes = [(width, inputs + seen), (16, width), (width, 31), (width, width), (3, width)]
     weights = [torch.nn.Parameter(torch.randn(shape, device=device) / 6) for shape in shapes]
     features.requires_grad_()
     parameters = sum(weight.numel() for weight in weights)
     for implementation in implementations(device):
 
         def work(implementation: str = implementation) -> None:
-            density, rgb, _ = radiance_mlp.radiance_mlp(
-                features, basis, ray_index, weights[:2], weights[2:], implementation=implementation
-            )
+            named = {"harmonics": harmonics, "implementation": implementation}
+            density, rgb, _ = radiance_mlp.radiance_mlp(features, basis, ray_index, weights[:2], weights[2:], **named)
             (density.sum() + rgb.sum()).backward()
 
         yield Case(
-            f"radiance_mlp {samples:,} samples width {width}, forward+backward", implementation, work,
+            f"radiance_mlp {samples:,} samples width {width}{words}, forward+backward", implementation, work,
             items=samples, unit="samples",
-            bytes=samples * (3 * 24 * precision.itemsize + 2 * 4 * 4) + 12 * parameters,
+            bytes=samples * (3 * inputs * precision.itemsize + 2 * 4 * 4) + 12 * parameters,
             flops=6 * samples * parameters,
         )  # fmt: skip
 

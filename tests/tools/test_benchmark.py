@@ -24,12 +24,13 @@ def test_every_implementation_of_the_kernels_is_timed(capsys):
     assert main([*(word for group in groups for word in ("--only", group)), "--tiny", "--repeats", "1"]) == 0
     rows = [row for row in rows_of(capsys.readouterr().out) if not row[6].startswith("not measured")]
     found = [(row[0].split()[0], row[1]) for row in rows if row[1] != "nerfstudio (torch)"]
-    both = ("hash_encoding", "radiance_mlp", "color_of_rays", "grouped_mlp", "ray_marching", "compositing")
-    assert found[:12] == [(kernel, name) for kernel in both for name in ("torch", "numba")]
+    networks = ("radiance_mlp", "radiance_mlp", "color_of_rays", "grouped_mlp")
+    both = ("hash_encoding", *networks, "ray_marching", "compositing")
+    assert found[:14] == [(kernel, name) for kernel in both for name in ("torch", "numba")]
     adam = ("torch.optim.Adam", "dense torch", "dense numba", "lazy")
-    assert found[12:16] == [("adam", name) for name in adam]
-    assert found[16:20] == [("muon", name) for name in ("torch", "numba")] * 2
-    assert len(found) == 20 + 3 + 2
+    assert found[14:18] == [("adam", name) for name in adam]
+    assert found[18:22] == [("muon", name) for name in ("torch", "numba")] * 2
+    assert len(found) == 22 + 3 + 2
 
 
 def test_training_and_rendering_of_both_students(capsys):
