@@ -107,7 +107,7 @@ lego_records() {
         teacher=$(fitted_ply)
         [[ -n $teacher ]] || teacher=THE_PLY_OF_record_teacher
     fi
-    data+=(--set "teacher.ply=$(realpath --canonicalize-missing "$teacher")")
+    data+=(--set "teacher.ply=$(realpath --canonicalize-missing "$teacher")" "${small_live[@]}")
     for budget in "${budgets[@]}"; do
         student "record_hash_$budget" configs/records/lego_hash.yaml "$budget" "${data[@]}" "${small_table[@]}"
         student "record_mixed_$budget" configs/records/lego_mixed.yaml "$budget" "${data[@]}" "${small_table[@]}"
@@ -148,7 +148,7 @@ compact_runs() {
 fit_on=${device/cuda/auto}
 # LPIPS's weights are a download, which a machine without a network waits minutes for.
 quick=(--set eval.lpips=false)
-budgets=(60 300) small=() small_table=() small_fit=() size=() untaught=
+budgets=(60 300) small=() small_live=() small_table=() small_fit=() size=() untaught=
 seen=(--set "student.planes=[256,768]" --set student.density_degree=2)
 tests=(tests/kernels tests/students tests/distill/rendering tests/distill/losses tests/distill/training)
 if [[ $tiny == 1 ]]; then
@@ -159,11 +159,12 @@ if [[ $tiny == 1 ]]; then
     small_fit=(--set fitting.max_seconds=8 --set fitting.initial_gaussians=2000 --set data.resolution=64)
     quick+=(--set data.resolution=64 --set teacher.supersample=1)
     small=(--set data.resolution=64 --set "data.frames='::10'")
+    small_live=(--set teacher.live.buffer=8)
     small_table=(--set student.table_size=65536)
 fi
 if [[ $first == 1 ]]; then
-    STEP_LIMIT=240 TRIES=1  # what hangs leaves time for the others
-    ONLY="^(tests_first|benchmark_muon|record_(hash|planes|directions|compact|images_[0-9]+)_${budgets[0]}|compact_(hash|kilo))\$"
+    [[ $tiny == 1 ]] || STEP_LIMIT=240 TRIES=1  # what hangs leaves time for the others
+    ONLY="^(tests_first|benchmark_(radiance_mlp|muon)|record_(hash|planes|directions|compact|images_[0-9]+)_${budgets[0]}|compact_(hash|kilo))\$"
 fi
 # Of all tests those that are of more use on a GPU than elsewhere; others compile for GPUs that need not be there.
 first_tests=(--ignore=tests/kernels/test_triton_compiles.py -k "triton or cuda or graph or asynchron or deferred")
