@@ -13,6 +13,8 @@ from settings.loading import REPO_ROOT
 
 PROGRAM = REPO_ROOT / "lego_response_distill.py"
 """Trains a run; jobs that do are commands of it."""
+KILLED = 137
+"""Exit status of what SIGKILL ended, or what could not say how it ended."""
 _TAIL = 4000  # bytes
 _ERRORS = ("error: ", "COLLAPSED: ")
 

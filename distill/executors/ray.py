@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from distill.executors import processes
-from distill.executors.job import Job, Ledger, Phase, failure
+from distill.executors.job import KILLED, Job, Ledger, Phase, failure
 from machine.interrupts import Interrupt, Stopped
 from machine.memory import GIB
 from settings.errors import ExitCode, InputError
 from settings.executors import ExecutorConfig
 
 _POLL, _PATIENCE = 0.5, 10.0  # s
-_KILLED = 137  # SIGKILL
 _log = logging.getLogger(__name__)
 
 
@@ -121,7 +120,7 @@ class _Tasks:
         except errors.RayError as error:  # the worker, its machine or the way to it
             memory_ran_out = isinstance(error, errors.OutOfMemoryError)
             self._out_of_memory[job.name] += memory_ran_out
-            status, reason = _KILLED, str(error).partition("\n")[0]
+            status, reason = KILLED, str(error).partition("\n")[0]
         state = self._ledger[job]
         again = state.attempts <= self._settings.retries
         again &= not memory_ran_out or self._out_of_memory[job.name] <= self._settings.ray.memory_retries

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.executors.job import Job, Ledger, Phase, failure
+from distill.executors.job import KILLED, Job, Ledger, Phase, failure
 from distill.executors.processes import thread_limits
 from machine.files import write_atomically
 from settings.errors import ExitCode, InputError
@@ -20,7 +20,6 @@ from settings.executors import ExecutorConfig
 
 _POLL, _TICK = 15.0, 0.2  # s, between questions to Slurm and between looks at the runs' logs
 _GRACE = 120.0  # s, until a file that a task wrote on another machine is seen at the latest
-_KILLED = 137  # SIGKILL: what ends a task that could not say how
 _GOING = ("RUNNING", "COMPLETING", "CONFIGURING", "STAGE_OUT", "SIGNALING")
 _log = logging.getLogger(__name__)
 
@@ -137,7 +136,7 @@ class _Submission:
             return ExitCode.DONE, ""
         if not state or state in ("PENDING", "REQUEUED", *_GOING):
             return None
-        return int(code.partition(":")[0] or 0) or _KILLED, f"Slurm says {state}; see {job.log}"
+        return int(code.partition(":")[0] or 0) or KILLED, f"Slurm says {state}; see {job.log}"
 
 
 def array_file(jobs: Sequence[Job], settings: ExecutorConfig, folder: Path) -> str:
@@ -219,7 +218,7 @@ def _watch(submission: _Submission, jobs: Sequence[Job], wait: bool, ledger: Led
                 continue
             ended = submission.status(job)
             if ended is None and time.monotonic() - unseen.setdefault(job.name, time.monotonic()) > _GRACE:
-                ended = _KILLED, f"Slurm no longer has it and does not say why; see {job.log}"
+                ended = KILLED, f"Slurm no longer has it and does not say why; see {job.log}"
             if ended is not None:
                 ledger[job] = state.ended(*ended, again=False)
         if not wait or all(ledger[job].phase in (Phase.DONE, Phase.FAILED) for job in jobs):

@@ -14,11 +14,9 @@ from scene.cameras import Cameras
 from settings.errors import InputError
 from settings.sections import Color
 from teacher.rasterizer import Rasterizer
-from teacher.views.rasterized import blended_planes
+from teacher.views.rasterized import FAINT, blended_planes
 
 _BLACK: Color = (0.0, 0.0, 0.0)
-# Under this alpha an expected distance is mostly rounding.
-_FAINT = 0.01
 
 
 class Rendering(NamedTuple):
@@ -80,7 +78,7 @@ def gaussians_renderer(rasterizer: Rasterizer, focal: float | None = None) -> Re
             drawing = rasterizer.drawing.of_lens(cameras, index, focal)
         planes = blended_planes(rasterizer.redrawn(drawing), cameras, index).cpu()
         alpha = planes[..., 3]
-        distance = planes[..., 4] / alpha.clamp(min=_FAINT)
-        return Rendering(planes[..., :3], alpha, torch.where(alpha >= _FAINT, distance, 0.0))
+        distance = planes[..., 4] / alpha.clamp(min=FAINT)
+        return Rendering(planes[..., :3], alpha, torch.where(alpha >= FAINT, distance, 0.0))
 
     return render

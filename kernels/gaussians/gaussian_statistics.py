@@ -31,7 +31,6 @@ from torch import Tensor
 from kernels.dispatch import resolve
 from kernels.gaussians.cell_distance import THINNEST, cell_ranges, nearest_distances
 from kernels.gaussians.gaussian_statistics_numba import (
-    ALPHA_MAX,
     BOX,
     BROAD,
     MOST_NODES,
@@ -41,6 +40,7 @@ from kernels.gaussians.gaussian_statistics_numba import (
     statistics_numba,
     touched_numba,
 )
+from kernels.gaussians.rasterize_forward_numba import ALPHA_MAX
 
 _SHELLS = 256  # of the integral over a Gaussian
 _BROAD_TOGETHER = 1 << 12  # broad Gaussians that are integrated over: 15 KiB each

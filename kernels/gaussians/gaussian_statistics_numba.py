@@ -9,9 +9,9 @@ import torch
 from numba import njit
 
 from kernels.gaussians.cell_distance import THINNEST, cell_ranges
+from kernels.gaussians.rasterize_forward_numba import ALPHA_MAX
 from kernels.threads import COMPILED, INNER, UNCALLED, parallel_for
 
-ALPHA_MAX = 0.99  # the rasteriser's clamp
 SPACING = 0.5  # cells between a Gaussian's nodes at most
 SPACING_STD = 1.25  # standard deviations between them at most
 MOST_NODES = 64  # along an axis

@@ -15,7 +15,7 @@ from scene.formats.dataset_format import DatasetFormat, note_once
 from scene.formats.nerfstudio_json import in_world, points_world
 from scene.formats.picture_sizes import picture_sizes
 from scene.formats.transforms_images import frame_names
-from scene.formats.undistortion import Lens, straight_frames, way_out
+from scene.formats.undistortion import NEGLIGIBLE, Lens, straight_frames, way_out
 from scene.frames import Frames, Size
 from scene.world_offset import moved_cameras
 from settings.data import DataConfig
@@ -30,7 +30,6 @@ _UNDISTORT = (
     "`colmap image_undistorter --image_path images --input_path sparse/0 --output_path undistorted`."
 )
 _LENSES = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
-_NEGLIGIBLE = 1e-6
 
 
 class Colmap(DatasetFormat):
@@ -124,7 +123,7 @@ def _lens_of(source: Path, camera: ColmapCamera) -> Lens:
     model, values = camera.model, camera.parameters
     if model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL"):
         values = (values[0], *values)
-    if model not in _LENSES or any(abs(value) > _NEGLIGIBLE for value in values[9:]):
+    if model not in _LENSES or any(abs(value) > NEGLIGIBLE for value in values[9:]):
         found = f"{model} {[round(value, 5) for value in camera.parameters]}"
         expected = "SIMPLE_PINHOLE, PINHOLE, SIMPLE_RADIAL, RADIAL, OPENCV, or FULL_OPENCV with k4 to k6 0"
         raise InputError(source, f"camera {camera.id}", found, expected, way_out(model, _UNDISTORT))

@@ -13,7 +13,7 @@ import torch
 
 from scene.formats.dataset_format import note_once
 from scene.formats.json_text import is_number
-from scene.formats.undistortion import COEFFICIENTS, way_out
+from scene.formats.undistortion import COEFFICIENTS, NEGLIGIBLE, way_out
 from scene.frames import Size
 from settings.errors import InputError
 
@@ -28,7 +28,6 @@ _LENS_KEY = re.compile(
 )
 _READ = ("camera_angle_x", "camera_angle_y", "fl_x", "fl_y", "cx", "cy")
 _OTHER_LENS = re.compile(r"fish|equi|omni|panoram|spheric|cylind|ortho|division|unified|kannala|\bmei\b", re.IGNORECASE)
-_NEGLIGIBLE = 1e-6  # such a coefficient moves no pixel of any camera by a hundredth
 _LARGEST = 1e3  # coefficient of a lens
 _SAME_FOCAL = 0.01
 _SQUARE = 0.05
@@ -253,4 +252,4 @@ def _says_something(value: object) -> bool:
         return any(_says_something(entry) for entry in value)
     if isinstance(value, str):
         return value.upper() not in (*_PINHOLES, "NONE", "NULL", "FALSE", "NO")
-    return value is not None and not abs(value) <= _NEGLIGIBLE
+    return value is not None and not abs(value) <= NEGLIGIBLE

@@ -34,7 +34,8 @@ from scene.masks import check_mask_size, read_mask
 from settings.errors import InputError
 from settings.words import counted
 
-_NEGLIGIBLE = 1e-6  # such a coefficient moves no pixel of any camera by a hundredth
+NEGLIGIBLE = 1e-6
+"""Such a coefficient of a lens moves no pixel of any camera by a hundredth."""
 _EDGE = 257  # points along a side that tell where it goes
 _VERSION = 2  # of the pictures kept
 _PANORAMA = re.compile(r"equirect|panoram|spheric|cylind", re.IGNORECASE)
@@ -57,7 +58,7 @@ class Lens(NamedTuple):
     @property
     def is_pinhole(self) -> bool:
         """Whether it bends no ray worth telling."""
-        return max(map(abs, self.distortion)) <= _NEGLIGIBLE
+        return max(map(abs, self.distortion)) <= NEGLIGIBLE
 
     def scaled(self, x: float, y: float) -> Lens:
         """The lens in the pixels of a picture resized by these factors."""

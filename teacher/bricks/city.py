@@ -19,7 +19,6 @@ from teacher.bricks.solids import Box, Cylinder, Samples, join, select
 from teacher.bricks.surfaces import SUN, diffuse_color, flat_gaussians, sky_reflection, visible_samples
 from teacher.gaussians import Gaussians
 
-_OPACITY = 0.95
 _GROUND = 3.0  # thickness of what is sampled of it, metres
 _MARGIN = 1.0  # of the scene box, metres
 _NEIGHBOURS = 2  # lots that the longest shadow reaches
@@ -69,7 +68,7 @@ class City:
         sh = torch.zeros(len(points), 4, 3)
         sh[:, 0] = (color - 0.5) * sqrt(4 * pi)
         sh[:, 1:] = sky_reflection(normals, torch.from_numpy(gloss).float())[:, :, None]
-        return flat_gaussians(points, normals, spacing, _OPACITY, sh)
+        return flat_gaussians(points, normals, spacing, sh)
 
     def is_free(self, points: np.ndarray, margin: float) -> np.ndarray:
         """(M, 3) points -> (M,) bool: whether each is over the ground and ``margin`` metres away from all solids."""

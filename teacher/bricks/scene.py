@@ -27,7 +27,6 @@ BRICKS_BOX = SceneBox((-1.05, -0.82, -0.5), (1.05, 0.8, 0.62))
 _STUD = 1 / 6  # world units
 _CENTRE = (0.0, 0.0, 2.7)  # the world's origin, in studs
 _SPACING = 0.105  # between Gaussians: three pixels of a 400 px image
-_OPACITY = 0.95
 _ORBIT_RADIUS = 4.0
 _HALF_FOV = 21.0  # degrees
 
@@ -53,7 +52,7 @@ def build_bricks(seed: int = 0) -> Gaussians:
     surface = join([select(part, mask) for part, mask in zip(samples, visible, strict=True)])
     points, normals, spacing, albedo = (torch.from_numpy(array).float() for array in (*surface, albedo))
     sh = _shade(points, normals, albedo, _Light(solids, samples))
-    return flat_gaussians((points - torch.tensor(_CENTRE)) * _STUD, normals, spacing * _STUD, _OPACITY, sh)
+    return flat_gaussians((points - torch.tensor(_CENTRE)) * _STUD, normals, spacing * _STUD, sh)
 
 
 def orbit_cameras(frames: int, width: int, height: int, seed: int = 0) -> Cameras:

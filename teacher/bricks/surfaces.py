@@ -16,6 +16,7 @@ SUN = (0.434, -0.521, 0.735)
 """Unit vector towards it."""
 
 _SUNLIGHT, _SKYLIGHT, _GROUNDLIGHT = (0.85, 0.81, 0.73), (0.5, 0.54, 0.6), (0.3, 0.28, 0.25)
+_OPACITY = 0.95
 _WIDTHS = (0.65, 0.65, 0.1)  # standard deviations, of the distance between neighbours
 
 
@@ -34,14 +35,13 @@ def visible_samples(solids: Sequence[Solid], samples: Sequence[Samples]) -> list
     return visible
 
 
-def flat_gaussians(points: Tensor, normals: Tensor, spacing: Tensor, opacity: float, sh: Tensor) -> Gaussians:
+def flat_gaussians(points: Tensor, normals: Tensor, spacing: Tensor, sh: Tensor) -> Gaussians:
     """A flat Gaussian for each sample of a surface, wide enough that they close it.
 
     Args:
         points: (M, 3) world units.
         normals: (M, 3) unit vectors.
         spacing: (M,) the distance between neighbours, world units.
-        opacity: of each, in (0, 1).
         sh: (M, K, 3) as ``Gaussians.sh``.
     """
     # The shortest turn from z to the normal; straight down it is half a turn about x.
@@ -52,7 +52,7 @@ def flat_gaussians(points: Tensor, normals: Tensor, spacing: Tensor, opacity: fl
         means=points,
         log_scales=(spacing[:, None] * torch.tensor(_WIDTHS)).log(),
         rotations=torch.nn.functional.normalize(rotations, dim=1),
-        opacity_logits=torch.full((len(points),), opacity).logit(),
+        opacity_logits=torch.full((len(points),), _OPACITY).logit(),
         sh=sh,
     )
 

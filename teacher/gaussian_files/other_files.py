@@ -23,7 +23,8 @@ _HINTS = {
 }
 _CHECKPOINTS = ("torch", "pickle", "safetensors", "npz", "npy", "hdf5")
 _SOG_WORDS = (b'"means"', b'"scales"', b'"quats"', b'"sh0"')
-_LONGEST_META = 1 << 24
+LONGEST_META = 1 << 24
+"""Bytes of a SOG's ``meta.json`` at most."""
 _KSPLAT_HEADER, _KSPLAT_SECTION = 4096, 1024
 
 
@@ -52,7 +53,7 @@ def refuse_other_file(path: str | Path, kind: FileKind | None) -> NoReturn:
 def is_sog_json(path: str | Path) -> bool:
     """Whether JSON text is the ``meta.json`` of an unpacked SOG."""
     with open(path, "rb") as file:
-        text = file.read(_LONGEST_META)
+        text = file.read(LONGEST_META)
     return all(word in text for word in _SOG_WORDS)
 
 

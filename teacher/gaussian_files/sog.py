@@ -30,11 +30,10 @@ from teacher.gaussian_files.checks import (
     warn_of_antialiasing,
 )
 from teacher.gaussian_files.compressed_ply import logits_of_opacities, quaternions_of_smallest
-from teacher.gaussian_files.other_files import CONVERT
+from teacher.gaussian_files.other_files import CONVERT, LONGEST_META
 from teacher.gaussians import Gaussians
 
 _META = "meta.json"
-_LONGEST_META = 1 << 24
 _SECTIONS = {"means": 2, "scales": 1, "quats": 1, "sh0": 1}
 _PALETTES_A_ROW = 64
 _MOST_PIXELS = 64  # of a picture for each of its bytes
@@ -68,7 +67,7 @@ def read_sog(path: str | Path, offset: Offset | None = None) -> Gaussians:
 
 def _of_archive(archive: zipfile.ZipFile, name: str) -> bytes:
     # Pictures hardly deflate: what unpacks to much more than its archive is not one.
-    most = _LONGEST_META + 4 * Path(archive.filename).stat().st_size
+    most = LONGEST_META + 4 * Path(archive.filename).stat().st_size
     with archive.open(name) as member:
         data = member.read(most + 1)
     if len(data) > most:

@@ -15,8 +15,8 @@ from teacher.rasterizer import Rasterizer
 
 VIEW_BYTES = 3 + 1 + 4  # of a pixel that was drawn: colour, alpha, distance
 DRAWN_BYTES = 40  # of a pixel while it is drawn: colour, alpha and z as float32, and the planes made of them
-# A rasterised pixel with less alpha has no meaningful depth: two or three of 255 levels.
-_FAINT = 0.01
+FAINT = 0.01
+"""Under this alpha, two or three of 255 levels, an expected distance is mostly rounding."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def view_of(planes: Tensor) -> View:
     """The view that ``blended_planes`` are of, on their device."""
     alpha = planes[..., 3:4]
     straight = planes / alpha.clamp(min=1e-6)
-    known = torch.where(alpha[..., 0] >= _FAINT, straight[..., 4], 0.0)
+    known = torch.where(alpha[..., 0] >= FAINT, straight[..., 4], 0.0)
     eight_bit = _to_uint8(alpha[..., 0])
     return View(_to_uint8(straight[..., :3]), eight_bit, eight_bit, known)
 

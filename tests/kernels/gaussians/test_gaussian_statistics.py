@@ -18,7 +18,7 @@ from kernels.gaussians.gaussian_statistics import (
     touched_cells,
     visible_radii,
 )
-from kernels.gaussians.gaussian_statistics_numba import ALPHA_MAX
+from kernels.gaussians.rasterize_forward_numba import ALPHA_MAX
 
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["torch", "numba"])
 LOWER, SIZE, SHAPE = (-1.0, -0.5, -0.7), 0.1, (20, 11, 14)
