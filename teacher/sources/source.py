@@ -125,10 +125,18 @@ class Source(ABC):
         if asset.field == "data.depth":
             return sorted(path.rglob("*.exr"))
         if asset.field.startswith("data."):
-            return [*camera_files(path, self.config.data), *images_among_missing(path, self.config.data)]
+            return [*camera_files(path, self.config.data), *self._images_that_choose_frames(asset)]
         if path.is_file():
             return [path]
         return [file for part in ("renders", "depth") for file in sorted((path / part).rglob("*")) if file.is_file()]
+
+    def _images_that_choose_frames(self, asset: Asset) -> list[Path]:
+        """Images of a dataset of which some are missing, whose frames are left out; cameras alone leave none out."""
+        data = self.config.data
+        chosen = {"data.transforms": data.frames}
+        if not self.config.live:
+            chosen["data.train_transforms"] = data.train_frames
+        return images_among_missing(asset.path, chosen[asset.field], data) if asset.field in chosen else []
 
     # --- what it gives
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scene.formats import load_frames
 from scene.formats.dataset_format import note_once
-from scene.frames import Frames
+from scene.frames import Frames, chosen_frames
 from settings.data import DataConfig
 from settings.errors import InputError
 from settings.words import counted
@@ -22,12 +22,17 @@ _PUT_BACK = (
 )
 
 
-def images_among_missing(path: Path, data: DataConfig) -> list[Path]:
-    """The images of a dataset that are on disk where others are not, so that they say which frames a run is of; else
-    none.
+def images_among_missing(path: Path, frames: str | None, data: DataConfig) -> list[Path]:
+    """The images of a dataset's frames that are on disk where others are not, so that they say which frames a run is
+    of; else none.
+
+    Args:
+        frames: ``"START:STOP:STEP"`` of those that the run chooses from: what others have changes nothing.
     """
+    if not data.ground_truth:
+        return []
     with suppress(InputError):  # whoever needs the dataset says so
-        images = load_frames(path, data=data).image_paths if data.ground_truth else ()
+        images = chosen_frames(frames, load_frames(path, data=data)).image_paths
         return [] if all(images) else [image for image in images if image is not None]
     return []
 

@@ -215,6 +215,21 @@ def test_which_pictures_are_missing_tells_one_run_from_another(tmp_path) -> None
     assert source_of(alone).asset_digests() == digests[0]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "gone"),
+    [(["data.frames=0:5"], "r_9.png"), ([SPLIT, "teacher.live=true", "teacher.outputs=null"], "train/r_1.png")],
+    ids=["not chosen", "of cameras alone"],
+)
+def test_pictures_that_a_run_does_not_look_at_tell_no_runs_apart(tmp_path, overrides, gone) -> None:
+    """As where a download goes on while frames of what is there already are trained on."""
+    path = write_toy_scene(tmp_path)
+    add_training_split(tmp_path)
+    source = source_of(load_config(path, ["teacher.kind=gaussians", *overrides], tmp_path))
+    before = source.asset_digests()
+    (tmp_path / "data" / gone).unlink()
+    assert source.asset_digests() == before
+
+
 @pytest.mark.parametrize("kind", ["images", "views"])
 def test_the_header_of_a_picture_is_read_once_and_its_pixels_once(tmp_path, monkeypatch, kind) -> None:
     """A run reads its dataset several times, and of a large capture each time takes long."""

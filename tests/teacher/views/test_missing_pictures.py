@@ -185,10 +185,12 @@ def test_a_second_source_of_rays_has_the_frames_that_the_teacher_has(dataset, wr
 
 
 def test_those_among_missing_ones_say_which_frames_there_are(dataset):
-    assert images_among_missing(dataset / "t.json", DataConfig()) == []
+    assert images_among_missing(dataset / "t.json", None, DataConfig()) == []
     delete(dataset, 1)
-    found = images_among_missing(dataset / "t.json", DataConfig())
+    found = images_among_missing(dataset / "t.json", None, DataConfig())
     assert [path.stem for path in found] == [f"r_{index}" for index in range(COUNT) if index != 1]
-    assert images_among_missing(dataset / "t.json", DataConfig(ground_truth=False)) == []
+    assert images_among_missing(dataset / "t.json", None, DataConfig(ground_truth=False)) == []
+    assert images_among_missing(dataset / "t.json", "2:", DataConfig()) == []
+    assert [path.stem for path in images_among_missing(dataset / "t.json", "1:4", DataConfig())] == ["r_2", "r_3"]
     (dataset / "t.json").write_text(json.dumps({"frames": []}))
-    assert images_among_missing(dataset / "t.json", DataConfig()) == []
+    assert images_among_missing(dataset / "t.json", None, DataConfig()) == []
