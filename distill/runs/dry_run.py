@@ -62,7 +62,7 @@ def describe_run(config: Config, root: Path, resume: str | None = None) -> str:
         ("writes", f"{folder.results} and {folder.logs}"),
         *_resume_lines(resume, resumed, progress),
         *_teacher_lines(config, teacher),
-        *_live_lines(config, teacher, device),
+        *_live_lines(config, teacher, model, device),
         *_model_lines(config, teacher, model, trainer),
         *_feature_lines(trainer),
     ]
@@ -217,7 +217,7 @@ def _ground_truth(config: Config, teacher: Teacher) -> str:
     return "yes" + ("" if own is None else f"; the teacher's own views have {own:.2f} dB against it")
 
 
-def _live_lines(config: Config, teacher: Teacher, device: torch.device) -> list[tuple[str, str]]:
+def _live_lines(config: Config, teacher: Teacher, model: Model, device: torch.device) -> list[tuple[str, str]]:
     lines, live = [], teacher.live
     if live:
         poses = teacher.training_cameras
@@ -230,7 +230,9 @@ def _live_lines(config: Config, teacher: Teacher, device: torch.device) -> list[
         images, share = teacher.images, 1 - 1 / (1 + config.data.ground_truth.weight)
         count, size = int((~images.holdout).sum()), f"{images.cameras.width}x{images.cameras.height}"
         text = f"{count} of {source_of(config).image_poses().name} at {size} give {share:.0%} of the rays"
-        lines.append(("images", text if images.distance is None else f"{text}, with depth"))
+        # A live teacher's views, which are measured on alone, are not there in finer pictures too.
+        has_depth = images.distance is not None and not (live and model.settings.supersample > 1)
+        lines.append(("images", f"{text}, with depth" if has_depth else text))
     return lines
 
 

@@ -217,12 +217,18 @@ def test_a_dry_run_tells_of_a_live_teacher_and_of_images(tmp_path, capsys) -> No
     assert not (tmp_path / "results").exists()
 
 
-def test_a_dry_run_tells_whether_images_come_with_depth(tmp_path, capsys) -> None:
+@pytest.mark.parametrize(
+    ("more", "with_depth"),
+    [((), True), (("teacher.live=true",), True), (("teacher.live=true", "data.resolution=12"), False)],
+    ids=["fixed", "live", "live, in finer pictures"],
+)
+def test_a_dry_run_tells_whether_images_come_with_depth(tmp_path, capsys, more, with_depth) -> None:
     config = write_toy_scene(tmp_path)
     both = "teacher.kind=gaussians", "data.ground_truth={split: train, weight: 3}", "data.holdout_every=4"
-    assert main(arguments(config, "--dry-run", *setting(*both))) == 0
+    assert main(arguments(config, "--dry-run", *setting("teacher.outputs=null", *both, *more))) == 0
     plan = capsys.readouterr().out
-    assert re.search(r"images +\d+ of transforms.*json at 24x24 give 75% of the rays, with depth\n", plan)
+    (end,) = re.findall(r"images +\d+ of transforms.*json at \d+x\d+ give 75% of the rays(.*)\n", plan)
+    assert end == (", with depth" if with_depth else "")
 
 
 def test_a_checkpoint_of_another_student_is_not_resumed(trained, capsys) -> None:
