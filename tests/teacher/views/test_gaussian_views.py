@@ -13,7 +13,7 @@ from scene.images import write_image
 from settings.errors import InputError
 from teacher.rasterizer import Drawing, Rasterizer
 from teacher.views.gaussian_views import views_from_gaussians
-from teacher.views.rasterized import View, render_view
+from teacher.views.rasterized import View, view_of
 from tests.teacher.toy_outputs import WHITE, ring, two_blobs
 
 
@@ -103,13 +103,14 @@ class _OnGpu(torch.Tensor):
 
 @pytest.mark.parametrize("memory_gib", [None, 1.0])
 def test_views_that_a_gpu_draws_are_looked_at_without_it(monkeypatch, memory_gib):
-    def drawn_there(*given):
-        view = render_view(*given)
+    def drawn_there(planes):
+        view = view_of(planes)
         alpha = view.alpha.as_subclass(_OnGpu)
         return View(view.rgb.as_subclass(_OnGpu), alpha, alpha, view.distance.as_subclass(_OnGpu))
 
     plain = views_from_gaussians(two_blobs(), ring(2, 12, 8), ("a", "b"), holdout_every=2, memory_gib=memory_gib)
-    monkeypatch.setattr("teacher.views.gaussian_views.render_view", drawn_there)
+    for module in ("gaussian_views", "rasterized"):
+        monkeypatch.setattr(f"teacher.views.{module}.view_of", drawn_there)
     views = views_from_gaussians(two_blobs(), ring(2, 12, 8), ("a", "b"), holdout_every=2, memory_gib=memory_gib)
     assert np.array_equal(views.image(1, WHITE).numpy(), plain.image(1, WHITE).numpy())
     for name in ("coverage", "distance"):
