@@ -45,8 +45,8 @@ def late_bar(items: Iterable[T], desc: str, total: float | None = None, unit: st
 
 @contextmanager
 def late_word(text: str) -> Iterator[None]:
-    """While it runs work of unknown length that is over in a moment where a scene is small: the log says what is done
-    if it is not over after three seconds.
+    """Around work of unknown length, which takes a moment where a scene is small: after three seconds the log says what
+    is done.
     """
     timer = threading.Timer(_LATE, _log.info, args=("%s", text))
     timer.daemon = True
