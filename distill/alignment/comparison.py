@@ -286,10 +286,14 @@ def stored_files(config: Config, teacher: Teacher, depth: bool) -> OutputFiles |
     if teacher.stored_renders is None:
         return None
     data, empty = config.data, config.teacher.depth_empty
-    return find_outputs(
+    files = find_outputs(
         teacher.stored_renders, data.transforms, data.frames, depth=depth, truth=False, data=data,
         depth_empty=empty,
     )  # fmt: skip
+    if len(files) == len(teacher.views):
+        return files
+    place = {name: index for index, name in enumerate(files.dataset.names)}
+    return files[[place[name] for name in teacher.views.names]]  # others have no image, and were left out
 
 
 def witness_of(config: Config, teacher: Teacher, drawn: int) -> RenderView:

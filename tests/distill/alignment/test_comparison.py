@@ -155,6 +155,19 @@ def test_renders_on_disk_come_with_depth_and_a_witness(toy):
     torch.testing.assert_close(own, comparison.pictures[list(comparison.frames)], atol=0.01, rtol=0)
 
 
+def test_depth_is_that_of_the_views_where_others_are_left_out(tmp_path):
+    """Those whose images are not on disk: files are of all frames of the dataset."""
+    config = load_config(write_toy_scene(tmp_path), [], tmp_path)
+    for index in (1, 2, 8):
+        (tmp_path / f"data/r_{index}.png").unlink()
+    comparison = load_comparison(config, None, 3).comparison
+    depth, names = comparison.depth, [comparison.names[index] for index in comparison.frames]
+    assert names == ["r_0", "r_4", "r_12"] and [depth.names[index] for index in depth.frames] == names
+    torch.testing.assert_close(depth.cameras.c2w, comparison.cameras.c2w)
+    stored = [np.load(tmp_path / f"outputs/depth/{int(name[2:]):05d}.npy") for name in names]
+    assert np.array_equal(depth.values, np.stack(stored))
+
+
 def test_depth_is_not_looked_at_where_no_pixel_counts(tmp_path):
     config = load_config(write_toy_scene(tmp_path), ["data.resolution=12"], tmp_path)
     whole = load_comparison(config, None, 3).comparison.depth.values
