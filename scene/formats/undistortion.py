@@ -128,7 +128,8 @@ def straightened(
     """The frames, those of lenses that bend with pictures of a pinhole in the cache, made where they are not there.
 
     Such a picture is cropped to the largest rectangle about the lens's axis that it fills; the focal length stays.
-    Where no frame has a picture there are no pixels that were bent: cameras are the pinholes.
+    Where no frame has a picture there are no pixels that were bent: cameras are the pinholes, as are those without a
+    picture whose lens cannot be undone.
 
     Args:
         lenses, sizes: of each frame, in pixels of its picture.
@@ -136,24 +137,30 @@ def straightened(
         as_stored: see ``Frames``, of pictures and masks.
 
     Raises:
-        InputError: a lens bends so far that it cannot be undone; a picture is damaged; a mask is of another size.
+        InputError: a picture's lens bends so far that it cannot be undone; one is damaged; a mask is of another size.
     """
-    frames, missing, some = [], {}, any(paths)
+    frames, missing, some, pinholes = [], {}, any(paths), 0
     for lens, size, path, mask in zip(lenses, sizes, paths, masks or (None,) * len(paths), strict=True):
-        if lens.is_pinhole or not some:
+        try:
+            cut = None if lens.is_pinhole or not some else _kept(source, lens, size)
+        except InputError:
+            if path is not None:
+                raise
+            cut = None  # whoever takes such frames out deletes their pictures
+        if cut is None:
             frames.append(Straight(path, size, lens.intrinsics, mask))
+            pinholes += not lens.is_pinhole
             continue
         if mask is not None:
             header = image_header(mask)
             check_mask_size(mask, header.stored_size if as_stored else header.size, size)
-        left, top, width, height = _kept(source, lens, size)
+        left, top, width, height = cut
         fx, fy, cx, cy = lens.intrinsics
         kept, kept_mask = (file and _place(file, lens, as_stored) for file in (path, mask))
         frames.append(Straight(kept, (width, height), (fx, fy, cx - left, cy - top), kept_mask))
         for to, bent in ((kept, path), (kept_mask, mask)):
             if to is not None and not to.is_file():
                 missing[to] = _Bent(bent, size, lens, frames[-1])
-    pinholes = 0 if some else sum(not lens.is_pinhole for lens in lenses)
     if pinholes:
         note_once(
             "warning",

@@ -88,6 +88,13 @@ def test_a_lens_that_folds_is_refused(tmp_path):
         straightened(tmp_path, [Lens((5.0, 5.0, 4.0, 3.0), (-1.0, 0, 0, 0, 0))], [(8, 6)], [tmp_path / "a.png"])
 
 
+def test_a_lens_that_folds_stays_where_its_pictures_were_taken_out(tmp_path, caplog):
+    pinhole, folds = Lens((5.0, 5.0, 4.0, 3.0), (0, 0, 0, 0, 0)), Lens((5.0, 5.0, 4.0, 3.0), (-1.0, 0, 0, 0, 0))
+    frames = straightened(tmp_path, [pinhole, folds], [(8, 6)] * 2, [tmp_path / "a.png", None])
+    assert frames[1][:3] == (None, (8, 6), folds.intrinsics)
+    assert "1 of 2 frames have a lens that distorts and no picture: a pinhole" in caplog.text
+
+
 def straight_with_mask(tmp_path, monkeypatch, counts, mask, **options):
     """The straight picture, white where ``counts`` (60, 90), else black, and its straight mask."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
