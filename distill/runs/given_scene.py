@@ -116,8 +116,12 @@ def check_taken(arguments: argparse.Namespace, config: Config) -> None:
     """InputError where a config's teacher is a built-in scene, which knows of no capture that an option names."""
     source = getattr(arguments, "source", None)
     if source is not None and config.teacher.kind in BUILT_IN:
-        found = f"{source}, which teacher.kind: {config.teacher.kind} in {arguments.config} takes no part of"
-        hint = "Leave --config out; or add --set teacher.kind=images, or --splat FILE for Gaussians of the capture."
+        named, hint = "", "Leave teacher.kind out."
+        if arguments.config is not None:
+            named, hint = f" in {arguments.config}", "Leave --config out, or add --set teacher.kind=images."
+        if getattr(arguments, "source_config", None) is None:
+            hint += " Gaussians of the capture are --splat FILE."
+        found = f"{source}, which teacher.kind: {config.teacher.kind}{named} takes no part of"
         raise InputError("command line", "--source", found, "a config whose teacher is of a capture", hint)
 
 
@@ -180,14 +184,14 @@ def _of_fit(results: Path, source: Path | None, has_config: bool) -> dict[str, A
     fit = run_config(results / "config.yaml")
     if fit.teacher.near is not None:
         teacher["near"] = fit.teacher.near
-    transforms = source or fit.data.transforms
-    named = {"transforms": None if transforms is None else str(transforms)}
-    if source is not None:  # which is all of the dataset
-        named["train_transforms"] = None
+    # A source is all of the dataset.
+    transforms, trained = (fit.data.transforms, fit.data.train_transforms) if source is None else (source, None)
+    dataset = {"transforms": transforms, "train_transforms": trained}
+    named = {name: None if path is None else str(path) for name, path in dataset.items()}
     if has_config:
         return {"data": named, "teacher": teacher}
     data = fit.data.model_dump(mode="json") | named
-    if transforms is not None and fit.data.train_transforms is None and fit.data.ground_truth is True:
+    if transforms is not None and trained is None and fit.data.ground_truth is True:
         data |= _images(transforms, load_frames(transforms, data=DataConfig(**data)))
     teacher["background"], render = fit.teacher.background, {"background": fit.teacher.background}
     return {"scene": fit.scene, "data": data, "teacher": teacher, "render": render}

@@ -161,6 +161,12 @@ def test_a_capture_is_not_given_to_a_built_in_scene(tmp_path, write):
         config("--config", path, "--source", capture)
     found = config("--config", path, "--source", capture, "--set", "teacher.kind=images")
     assert (found.teacher.kind, found.data.transforms) == ("images", capture)
+    with pytest.raises(InputError, match="garden, which teacher.kind: bricks takes no part of") as caught:
+        config("--source", capture, "--set", "teacher.kind=bricks")
+    assert caught.value.hint == "Leave teacher.kind out. Gaussians of the capture are --splat FILE."
+    with pytest.raises(InputError, match="--source: found .*garden") as caught:  # a command that takes no Gaussians
+        config("--config", path, "--source", capture, source_config=CAPTURE_TEACHER)
+    assert caught.value.hint == "Leave --config out, or add --set teacher.kind=images."
 
 
 @pytest.mark.parametrize("with_splat", [False, True])
@@ -178,6 +184,26 @@ def test_a_capture_is_the_whole_dataset(tmp_path, write, with_splat):
     assert found.data.transforms == capture and found.data.train_transforms is None
     kept = config("--config", path, "--source", capture, "--set", f"data.train_transforms={capture}")
     assert kept.data.train_transforms == capture
+
+
+def test_a_fitted_teacher_brings_all_of_its_dataset_or_a_capture_does(tmp_path, write):
+    capture, fit = tmp_path / "garden", tmp_path / "results"
+    write_text(capture / "sparse" / "0", [PINHOLE], images("a.jpg", "b.jpg"))
+    write_pictures(capture / "images", "a.jpg", "b.jpg")
+    ply = fit / "point_cloud" / "iteration_7" / "point_cloud.ply"
+    ply.parent.mkdir(parents=True)
+    write_ply(ply, block_of_gaussians())
+    settings = "scene: lego\nrun: fit\nteacher: {kind: images}\n"
+    (fit / "config.yaml").write_text(f"{settings}data: {{transforms: {capture}, train_transforms: {tmp_path}/own}}\n")
+    assert config("--model", fit).data.train_transforms == tmp_path / "own"
+    # Photographs of a capture are learnt from, whether or not the fit had training frames of their own.
+    found = config("--model", fit, "--source", capture)
+    assert found.data.train_transforms is None and found.image_split == "train"
+    path = write(f"{settings}data: {{train_transforms: {tmp_path}/other}}\n")  # of another dataset
+    assert config("--config", path, "--model", fit).data.train_transforms == tmp_path / "own"
+    assert config("--config", path, "--model", fit, "--source", capture).data.train_transforms is None
+    (fit / "config.yaml").write_text(f"{settings}data: {{transforms: {capture}}}\n")
+    assert config("--config", path, "--model", fit).data.train_transforms is None
 
 
 def test_folders_that_are_none_are_named(model, tmp_path):
