@@ -11,16 +11,15 @@ from torch import Tensor
 from kernels.triton_support import launch_on
 
 _BLOCK = 128
-_WIDEST = tl.constexpr(4)  # channels of a column, and more
 _UNKNOWN = -1  # values between a list's rows of a column that it has not
 
 
 @triton.jit(do_not_specialize=["first", "second"])
 def _interleave(
     firsts, seconds, outs, first, second, WIDTHS: tl.constexpr, FIRST_ROWS: tl.constexpr, SECOND_ROWS: tl.constexpr,
-    UNKNOWN: tl.constexpr, BLOCK: tl.constexpr,
+    UNKNOWN: tl.constexpr, WIDEST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    place, channel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, _WIDEST)
+    place, channel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, WIDEST)
     before = place * second // (first + second)  # of the second's
     of_second = (place + 1) * second // (first + second) > before
     row = tl.where(of_second, before, place - before)[:, None]
@@ -48,10 +47,11 @@ def interleaved(columns: Sequence[tuple[Tensor | None, Tensor | None, float]], c
     ]
     (firsts, first_rows), (seconds, second_rows) = (zip(*rows, strict=True) for rows in lists)
     if sum(counts):
+        widths = tuple(column[:1].numel() for column in outs)
         with launch_on(outs[0].device):
             _interleave[(triton.cdiv(sum(counts), _BLOCK),)](
-                firsts, seconds, tuple(outs), *counts, WIDTHS=tuple(column[:1].numel() for column in outs),
-                FIRST_ROWS=first_rows, SECOND_ROWS=second_rows, UNKNOWN=tuple(value for _, _, value in columns),
+                firsts, seconds, tuple(outs), *counts, WIDTHS=widths, FIRST_ROWS=first_rows, SECOND_ROWS=second_rows,
+                UNKNOWN=tuple(value for _, _, value in columns), WIDEST=triton.next_power_of_2(max(widths)),
                 BLOCK=_BLOCK,
             )  # fmt: skip
     return outs

@@ -47,3 +47,14 @@ def test_the_twin_matches_torch(implementation, counts):
     found = interleaved(*there, counts, unknown, implementation=implementation)
     for one, two in zip(found, expected, strict=True):
         assert torch.equal(one.cpu(), two)
+
+
+@pytest.mark.parametrize("implementation", [TRITON])
+@pytest.mark.parametrize("width", [1, 5, 16])
+def test_columns_are_as_wide_as_they_are(implementation, width):
+    lists = [[torch.rand(count, width), torch.rand(count)] for count in (5, 3)]
+    expected = interleaved(*lists, (5, 3), (0.0, 0.0), implementation="torch")
+    device = device_of(implementation)
+    there = [[column.to(device) for column in columns] for columns in lists]
+    found = interleaved(*there, (5, 3), (0.0, 0.0), implementation=implementation)
+    assert all(torch.equal(one.cpu(), two) for one, two in zip(found, expected, strict=True))
