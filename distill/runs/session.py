@@ -141,7 +141,7 @@ def _begin(
     trainer.check()
     if ranks.is_first():
         folder.prepare(device, identity, resumed and resumed.checkpoint, trainer.progress.step)
-    _announce(config, teacher, model, device)
+    _announce(config, teacher, model, folder, device)
     if trainer.features:
         seconds = trainer.progress.seconds_before
         _log.info("the teacher's features took %.1f s, which count as training time", seconds)
@@ -265,7 +265,7 @@ def check_continues(identity: RunIdentity, stored: RunIdentity, checkpoint: Path
         identity.check_continues(in_folder, folder.identity_json)
 
 
-def _announce(config: Config, teacher: Teacher, model: Model, device: torch.device) -> None:
+def _announce(config: Config, teacher: Teacher, model: Model, folder: RunFolder, device: torch.device) -> None:
     views = teacher.views
     _log.info(
         "%s/%s on %s (%s): %s at %dx%d, %d held out; %s student, %s parameters; %.1f%% of the box occupied",
@@ -297,12 +297,15 @@ def _announce(config: Config, teacher: Teacher, model: Model, device: torch.devi
     if teacher.images is not None:
         _log.info("images of %s as a second source of rays", source_of(config).image_poses())
     if config.taught_by_images and not views.silhouettes:
-        source = shlex.quote(str(config.data.transforms))
+        path = config.data.transforms
+        given = f"--config {shlex.quote(str(folder.config_yaml))}{folder.root_option()} --set run=teacher"
+        if path.is_dir():  # which --source takes alone
+            given = f"--source {shlex.quote(str(path))}"
         _log.info(
             "photographs alone do not tell well where things are: a teacher fitted to them first (python "
-            "tools/train_teacher.py --source %s, which ends with the command for it) gives a student that is closer to "
+            "tools/train_teacher.py %s, which ends with the command for it) gives a student that is closer to "
             "photographs not seen, and drawn faster",
-            source,
+            given,
         )
     own = teacher_psnr(views, config)
     if own is not None:

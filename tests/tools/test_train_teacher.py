@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -142,12 +143,26 @@ def test_a_capture_in_one_line_and_its_student_in_another(capture, tmp_path, cap
     assert own.run == "first" and own.teacher.ply == config.teacher.ply and own.data.transforms == capture
 
 
-def test_who_distils_photographs_alone_is_told_of_a_teacher(capture, tmp_path, caplog):
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_who_distils_photographs_alone_is_told_of_a_teacher(capture, tmp_path, caplog, is_folder):
     caplog.set_level("INFO")
     small = ("table_size=1024", "levels=2", "finest_resolution=16", "planes=[]", "hidden_width=16")
     options = [*(f"--set=student.{each}" for each in small), "--set=occupancy.resolution=16", "--set=eval.lpips=false"]
-    assert distil(["--source", str(capture), "--output", str(tmp_path), *options, "--max-steps=2"]) in (0, 3)
-    assert f"a teacher fitted to them first (python tools/train_teacher.py --source {capture}," in caplog.text
+    given = ["--source", str(capture)]
+    if not is_folder:  # --source takes no file
+        path, own = tmp_path / "own.yaml", f"{{transforms: {capture}/transforms.json, resolution: {SIZE}}}"
+        path.write_text(
+            f"scene: toy\nrun: own\nteacher: {{kind: images}}\ndata: {own}\nloss: {{depth: {{weight: 0.0}}}}\n"
+        )
+        given = ["--config", str(path)]
+    assert distil([*given, "--output", str(tmp_path), *options, "--max-steps=2"]) in (0, 3)
+    (told,) = re.findall(r"fitted to them first \(python tools/train_teacher.py (.*), which ends with", caplog.text)
+    named = f"--source {capture}" if is_folder else f"--config {tmp_path}/results/toy/own/config.yaml"
+    assert told.startswith(named)
+    brief = [f"--set=fitting.{each}" for each in ("max_steps=1", "max_seconds=null", "initial_gaussians=50")]
+    output = [] if "--output" in told else ["--output", str(tmp_path)]
+    assert main([*shlex.split(told), *output, *brief]) in (0, 3)
+    assert (tmp_path / "results/toy/teacher/point_cloud/iteration_1").is_dir()
 
 
 def test_a_capture_on_its_own_mean_colour_goes_on(capture, tmp_path, capsys):
