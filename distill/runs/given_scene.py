@@ -184,21 +184,22 @@ def _of_fit(results: Path, source: Path | None, has_config: bool) -> dict[str, A
     fit = run_config(results / "config.yaml")
     if fit.teacher.near is not None:
         teacher["near"] = fit.teacher.near
-    # A source is all of the dataset.
-    transforms, trained = (fit.data.transforms, fit.data.train_transforms) if source is None else (source, None)
-    dataset = {"transforms": transforms, "train_transforms": trained}
-    named = {name: None if path is None else str(path) for name, path in dataset.items()}
+    transforms = source or fit.data.transforms
+    fitted_to = {name: getattr(fit.data, name) for name in ("transforms", "train_transforms", "images")}
+    named = {name: None if path is None else str(path) for name, path in fitted_to.items()}
+    if source is not None:
+        named = _dataset(source)
     if has_config:
         return {"data": named, "teacher": teacher}
     data = fit.data.model_dump(mode="json") | named
-    if transforms is not None and trained is None and fit.data.ground_truth is True:
+    if transforms is not None and named["train_transforms"] is None and fit.data.ground_truth is True:
         data |= _images(transforms, load_frames(transforms, data=DataConfig(**data)))
     teacher["background"], render = fit.teacher.background, {"background": fit.teacher.background}
     return {"scene": fit.scene, "data": data, "teacher": teacher, "render": render}
 
 
 def _of_source(source: Path, config: Path) -> dict[str, Any]:
-    data = {"transforms": str(source), "train_transforms": None}
+    data = _dataset(source)
     if config not in (_MODEL_CONFIG, CAPTURE_TEACHER):
         return {"data": data}
     sections = {"scene": _capture_name(source), "data": data | _size(load_frames(source, data=DataConfig()))}
@@ -209,12 +210,17 @@ def _of_source(source: Path, config: Path) -> dict[str, Any]:
 
 def _of_both(splat: Path, source: Path, has_config: bool) -> dict[str, Any]:
     """Gaussians, and the capture that they were trained on."""
-    data, teacher = {"transforms": str(source), "train_transforms": None}, _of_splat(splat)["teacher"]
+    data, teacher = _dataset(source), _of_splat(splat)["teacher"]
     if has_config:
         return {"data": data, "teacher": teacher}
     frames = load_frames(source, data=DataConfig())
     data |= _size(frames) | _images(source, frames)
     return {"scene": _capture_name(source), "data": data, "teacher": teacher}
+
+
+def _dataset(source: Path) -> dict[str, Any]:
+    """A capture as all of the dataset: what a config says of another one's training frames and pictures is left out."""
+    return {"transforms": str(source), "train_transforms": None, "images": None}
 
 
 def _capture_name(source: Path) -> str:

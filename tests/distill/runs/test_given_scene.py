@@ -171,19 +171,20 @@ def test_a_capture_is_not_given_to_a_built_in_scene(tmp_path, write):
 
 @pytest.mark.parametrize("with_splat", [False, True])
 def test_a_capture_is_the_whole_dataset(tmp_path, write, with_splat):
-    """Training frames of another one, which a config names, would be trained on in its place."""
+    """Training frames or pictures of another one, which a config names, would be trained on in its place."""
     capture, splat = tmp_path / "garden", tmp_path / "a.ply"
     write_text(capture / "sparse" / "0", [PINHOLE], images("a.jpg", "b.jpg"))
     write_pictures(capture / "images", "a.jpg", "b.jpg")
     write_ply(splat, block_of_gaussians())
     path = write(
         "scene: mine\nrun: own\nteacher: {kind: images}\n"
-        "data: {transforms: lego/transforms_test.json, train_transforms: lego/transforms_train.json}\n"
+        "data: {transforms: lego/transforms_test.json, train_transforms: lego/transforms_train.json, images: lego}\n"
     )
     found = config("--config", path, "--source", capture, *(["--splat", splat] if with_splat else []))
-    assert found.data.transforms == capture and found.data.train_transforms is None
-    kept = config("--config", path, "--source", capture, "--set", f"data.train_transforms={capture}")
-    assert kept.data.train_transforms == capture
+    assert found.data.transforms == capture and found.data.train_transforms is None and found.data.images is None
+    for name in ("train_transforms", "images"):
+        kept = config("--config", path, "--source", capture, "--set", f"data.{name}={capture}")
+        assert getattr(kept.data, name) == capture
 
 
 def test_a_fitted_teacher_brings_all_of_its_dataset_or_a_capture_does(tmp_path, write):
@@ -199,9 +200,11 @@ def test_a_fitted_teacher_brings_all_of_its_dataset_or_a_capture_does(tmp_path, 
     # Photographs of a capture are learnt from, whether or not the fit had training frames of their own.
     found = config("--model", fit, "--source", capture)
     assert found.data.train_transforms is None and found.image_split == "train"
-    path = write(f"{settings}data: {{train_transforms: {tmp_path}/other}}\n")  # of another dataset
-    assert config("--config", path, "--model", fit).data.train_transforms == tmp_path / "own"
-    assert config("--config", path, "--model", fit, "--source", capture).data.train_transforms is None
+    path = write(f"{settings}data: {{train_transforms: {tmp_path}/other, images: {tmp_path}/other}}\n")
+    found = config("--config", path, "--model", fit).data
+    assert found.train_transforms == tmp_path / "own" and found.images is None
+    found = config("--config", path, "--model", fit, "--source", capture).data
+    assert found.train_transforms is None and found.images is None
     (fit / "config.yaml").write_text(f"{settings}data: {{transforms: {capture}}}\n")
     assert config("--config", path, "--model", fit).data.train_transforms is None
 
