@@ -124,6 +124,14 @@ def _longer(config: Config, folder: RunFolder, step: int) -> str:
     return f"{program} --resume auto --set {budget}"
 
 
+def _fit(config: Config, folder: RunFolder) -> str:
+    """The command, for a shell, that fits a teacher to the photographs of a run."""
+    given = f"--config {shlex.quote(str(folder.config_yaml))}{folder.root_option()} --set run=teacher"
+    if config.data.transforms.is_dir():  # which --source takes alone
+        given = f"--source {shlex.quote(str(config.data.transforms))}"
+    return f"python tools/train_teacher.py {given}"
+
+
 def _begin(
     config: Config, folder: RunFolder, resume: str | None, device: torch.device
 ) -> tuple[Teacher, Model, Trainer]:
@@ -297,15 +305,10 @@ def _announce(config: Config, teacher: Teacher, model: Model, folder: RunFolder,
     if teacher.images is not None:
         _log.info("images of %s as a second source of rays", source_of(config).image_poses())
     if config.taught_by_images and not views.silhouettes:
-        path = config.data.transforms
-        given = f"--config {shlex.quote(str(folder.config_yaml))}{folder.root_option()} --set run=teacher"
-        if path.is_dir():  # which --source takes alone
-            given = f"--source {shlex.quote(str(path))}"
         _log.info(
-            "photographs alone do not tell well where things are: a teacher fitted to them first (python "
-            "tools/train_teacher.py %s, which ends with the command for it) gives a student that is closer to "
-            "photographs not seen, and drawn faster",
-            given,
+            "photographs alone do not tell well where things are: a teacher fitted to them first (%s, which ends with "
+            "the command for it) gives a student that is closer to photographs not seen, and drawn faster",
+            _fit(config, folder),
         )
     own = teacher_psnr(views, config)
     if own is not None:

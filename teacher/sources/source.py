@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from machine.devices import choose_device
-from machine.fingerprints import files_digest
 from machine.memory import GIB
 from machine.terminal import late_word
 from scene.cameras import Cameras
-from scene.formats import camera_files, load_frames, other_split, split_beside
+from scene.formats import load_frames, other_split, split_beside
 from scene.formats.colmap_model import SparsePoints
 from scene.frames import Frames, refuse_leaks
 from scene.pose_sampling import PoseSampler
@@ -25,11 +24,10 @@ from settings.teacher import LiveConfig
 from teacher.gaussian_files import read_gaussians
 from teacher.gaussians import Gaussians
 from teacher.rasterizer import Drawing, Rasterizer
-from teacher.sources.assets import Asset, asset
+from teacher.sources.assets import Asset, asset, asset_digests, check_there
 from teacher.sources.box import box_of_gaussians, check_box_holds, outlier_words, scene_box
 from teacher.sources.fitted_width import find_drawing
 from teacher.sources.teacher import Teacher
-from teacher.views.missing_pictures import images_among_missing
 from teacher.views.output_folder import OutputFiles
 from teacher.views.rasterized import VIEW_BYTES
 from teacher.views.teacher_views import STORED_SHARE, TeacherViews, views_from_images
@@ -69,10 +67,7 @@ class Source(ABC):
             InputError: one is missing, or is a folder where a file is needed or the reverse; the frames to train on are
                 those that are held out.
         """
-        for field, path, is_there, expected, hint in self.assets():
-            if path is not None and not is_there(path):
-                found = "a folder" if path.is_dir() else "no folder" if path.exists() else "nothing"
-                raise InputError(path, field, found, expected, hint)
+        check_there(self.assets())
         data, poses, images = self.config.data, self.training_poses(), self.image_poses()
         if poses is None:
             return
@@ -105,38 +100,12 @@ class Source(ABC):
         Raises:
             InputError: a JSON whose images are trained on is damaged.
         """
-        files = {asset.field: self._files_of(asset) for asset in self.assets() if asset.path is not None}
-        for json in self.trained_images():
-            frames = load_frames(json, data=self.config.data)
-            pictures = (*frames.image_paths, *(frames.masks or ()))
-            files[f"images of {json.name}"] = [path for path in pictures if path is not None]
-        if self.config.features.file is not None:
-            files["features.file"] = [self.config.features.file]
-        return {field: files_digest(paths) for field, paths in files.items()}
+        return asset_digests(self.config, self.assets(), self.trained_images())
 
     def trained_images(self) -> list[Path]:
         """The JSONs whose images are trained on."""
         images = self.image_poses()
         return [] if images is None else [images]
-
-    def _files_of(self, asset: Asset) -> list[Path]:
-        """The file itself; those with a dataset's cameras; of a folder of a teacher's outputs those trained on."""
-        path = asset.path
-        if asset.field == "data.depth":
-            return sorted(path.rglob("*.exr"))
-        if asset.field.startswith("data."):
-            return [*camera_files(path, self.config.data), *self._images_that_choose_frames(asset)]
-        if path.is_file():
-            return [path]
-        return [file for part in ("renders", "depth") for file in sorted((path / part).rglob("*")) if file.is_file()]
-
-    def _images_that_choose_frames(self, asset: Asset) -> list[Path]:
-        """Images of a dataset of which some are missing, whose frames are left out; cameras alone leave none out."""
-        data = self.config.data
-        chosen = {"data.transforms": data.frames}
-        if not self.config.live:
-            chosen["data.train_transforms"] = data.train_frames
-        return images_among_missing(asset.path, chosen[asset.field], data) if asset.field in chosen else []
 
     # --- what it gives
 

@@ -83,12 +83,17 @@ def test_masks_and_points_are_found(write_json, tmp_path):
     assert frames.masks == (tmp_path / "masks" / "all.png",) * 4 and frames.points == tmp_path / "sparse_pc.ply"
 
 
-def test_masks_without_pictures_are_all_there_or_none(write_json, tmp_path, caplog):
-    content = json.loads(write_json().read_text())
+def with_masks(path):
+    """The JSON, each frame of which names a mask of its own: 0.png, 1.png, ..."""
+    content = json.loads(path.read_text())
     for index, frame in enumerate(content["frames"]):
         frame["mask_path"] = f"{index}.png"
-    path = tmp_path / "transforms.json"
     path.write_text(json.dumps(content))
+    return path
+
+
+def test_masks_without_pictures_are_all_there_or_none(write_json, tmp_path, caplog):
+    path = with_masks(write_json())
     with caplog.at_level("INFO"):
         assert load_frames(path).masks is None
     assert "none of the masks that it names is there, nor a picture" in caplog.text
@@ -101,14 +106,9 @@ def test_masks_without_pictures_are_all_there_or_none(write_json, tmp_path, capl
 
 
 def test_a_picture_that_is_missing_needs_no_mask(write_json, tmp_path, caplog):
-    content = json.loads(write_json().read_text())
-    for index, frame in enumerate(content["frames"]):
-        frame["mask_path"] = f"{index}.png"
-    path = tmp_path / "transforms.json"
-    path.write_text(json.dumps(content))
+    path = with_masks(write_json())
     write_images(tmp_path / "images")
-    names = [tmp_path / frame["file_path"] for frame in content["frames"]]
-    names[0].unlink()
+    (tmp_path / json.loads(path.read_text())["frames"][0]["file_path"]).unlink()
     masks = [tmp_path / f"{index}.png" for index in range(4)]
     for mask in masks[1:]:
         write_image(mask, np.full((6, 8), 255, np.uint8))
